@@ -1,0 +1,10 @@
+//! What a run's model calls used and cost: token counts, prices and exact sums.
+//!
+//! Money is integer pico-USD inside (10⁻¹² USD). A price is integer micro-USD per million tokens, so that one token costs
+//! exactly that many pico-USD and sums never round.
+
+mod money;
+mod record;
+
+pub use money::{BadPrice, Pico, Price, Prices};
+pub use record::{Tokens, UsageEntry, UsageReport, UsageTotals};
