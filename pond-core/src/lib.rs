@@ -1,12 +1,21 @@
 //! Pond's core: domain records, state machines, ports and the engine.
 
+pub mod artifacts;
 pub mod clock;
+pub mod config;
 pub mod entropy;
 pub mod error;
+pub mod event;
 pub mod id;
+pub mod logs;
+pub mod page;
+pub mod pool;
 pub mod preflight;
+pub mod projects;
+pub mod runs;
 pub mod sandbox;
 pub mod scope;
+pub mod sealing;
 pub mod secret;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

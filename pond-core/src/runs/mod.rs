@@ -1,0 +1,18 @@
+//! Runs: everything that executes is one. The records, their state machines, and the one way to change them.
+
+pub mod executors;
+mod failure;
+mod filter;
+mod run;
+mod state;
+mod status;
+mod store;
+
+pub use failure::{Failure, FailureCode};
+pub use filter::RunFilter;
+pub use run::{Inputs, Run, RunHead, StoredDefinition};
+pub use state::{BundleRef, Progress, Resolved, RunState, StageState, StateRow, Transition};
+pub use status::{
+    Illegal, RunEvent, RunOutcome, RunPhase, RunStatus, StageEvent, StageOutcome, StagePhase, StageStatus,
+};
+pub use store::{Append, Appended, Commit, Committed, EngineStore, Guard, NewRun, RunCursor, RunStore};
