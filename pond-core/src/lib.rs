@@ -1,6 +1,7 @@
 //! Pond's core: domain records, state machines, ports and the engine.
 
 pub mod artifacts;
+pub mod body;
 pub mod clock;
 pub mod config;
 pub mod entropy;
@@ -21,5 +22,6 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod usage;
+pub mod workflow;
 
 pub use error::{Conflict, Error, Fault, Result};

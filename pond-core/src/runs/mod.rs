@@ -3,6 +3,7 @@
 pub mod executors;
 mod failure;
 mod filter;
+mod plan;
 mod run;
 mod state;
 mod status;
@@ -10,6 +11,7 @@ mod store;
 
 pub use failure::{Failure, FailureCode};
 pub use filter::RunFilter;
+pub use plan::{Plan, Situation, plan};
 pub use run::{Inputs, Run, RunHead, StoredDefinition};
 pub use state::{BundleRef, Progress, Resolved, RunState, StageState, StateRow, Transition};
 pub use status::{

@@ -439,3 +439,124 @@ impl StagePhase {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::runs::FailureCode;
+
+    const AT: Timestamp = Timestamp::from_millis(1);
+
+    fn failure() -> Failure {
+        Failure::new(FailureCode::Timeout, "too long")
+    }
+
+    fn run_outcomes() -> [RunOutcome; 3] {
+        [RunOutcome::Done, RunOutcome::Failed(failure()), RunOutcome::Cancelled]
+    }
+
+    #[test]
+    fn c17_09_every_pair_of_the_run_table() {
+        use RunStatus::{Cancelled, Done, Failed, Queued, Running};
+        let mut phases = vec![RunPhase::Queued, RunPhase::Running { since: AT }];
+        phases.extend(run_outcomes().map(|outcome| RunPhase::Ended {
+            since: None,
+            at: AT,
+            outcome,
+        }));
+        let mut events = vec![RunEvent::Start { at: AT }];
+        events.extend(run_outcomes().map(|outcome| RunEvent::End { at: AT, outcome }));
+        let allowed = [
+            (Queued, vec![Running, Failed, Cancelled]),
+            (Running, vec![Done, Failed, Cancelled]),
+            (Done, vec![]),
+            (Failed, vec![]),
+            (Cancelled, vec![]),
+        ];
+        for phase in &phases {
+            let reached: Vec<RunStatus> = events
+                .iter()
+                .filter_map(|event| phase.next(event.clone()).ok())
+                .map(|next| next.status())
+                .collect();
+            let (_, expected) = allowed.iter().find(|(from, _)| *from == phase.status()).unwrap();
+            assert_eq!(&reached, expected, "from {}", phase.status().as_str());
+        }
+    }
+
+    fn stage_events() -> Vec<StageEvent> {
+        let id = "018f0000-0000-7000-8000-000000000001";
+        let mut events = vec![
+            StageEvent::Enqueue {
+                job: id.parse().unwrap(),
+            },
+            StageEvent::Start { at: AT, worker: None },
+            StageEvent::Requeue { at: AT, job: None },
+        ];
+        let outcomes = [
+            StageOutcome::Done,
+            StageOutcome::Failed(failure()),
+            StageOutcome::Cancelled,
+            StageOutcome::Skipped,
+        ];
+        events.extend(outcomes.map(|outcome| StageEvent::End { at: AT, outcome }));
+        events
+    }
+
+    fn stage_table(from: StageStatus) -> &'static [StageStatus] {
+        use StageStatus::{Cancelled, Done, Failed, Queued, Running, Skipped};
+        match from {
+            // `queued` again is the enqueue of its job.
+            Queued => &[Queued, Running, Failed, Cancelled, Skipped],
+            Running => &[Queued, Done, Failed, Cancelled],
+            Done | Failed | Cancelled | Skipped => &[],
+        }
+    }
+
+    #[test]
+    fn c17_09_every_pair_of_the_stage_table() {
+        let queued = StagePhase::default();
+        let running = queued.next(StageEvent::Start { at: AT, worker: None }).unwrap();
+        let mut phases = vec![queued.clone(), running.clone()];
+        for event in stage_events() {
+            phases.extend(running.next(event.clone()).ok());
+            phases.extend(queued.next(event).ok());
+        }
+        for phase in phases {
+            let enqueued = phase.job().is_some();
+            let reached: Vec<StageStatus> = stage_events()
+                .into_iter()
+                .filter_map(|event| phase.next(event).ok())
+                .map(|p| p.status())
+                .collect();
+            let expected = stage_table(phase.status());
+            let expected = if enqueued && phase.status() == StageStatus::Queued {
+                &expected[1..]
+            } else {
+                expected
+            };
+            assert_eq!(reached, expected, "from {phase:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn c17_09_no_sequence_leaves_the_table(choices in prop::collection::vec(0usize..7, 0..40)) {
+            let (events, mut phase, mut attempt) = (stage_events(), StagePhase::default(), 0);
+            for choice in choices {
+                let before = phase.status();
+                match phase.next(events[choice].clone()) {
+                    Ok(next) => {
+                        prop_assert!(stage_table(before).contains(&next.status()));
+                        prop_assert!(next.attempt() >= attempt, "attempts never fall");
+                        attempt = next.attempt();
+                        phase = next;
+                    }
+                    Err(illegal) => prop_assert_eq!(illegal.from, before.as_str()),
+                }
+            }
+        }
+    }
+}

@@ -125,3 +125,91 @@ fn decrypt(key: &Aes256Gcm, data: &[u8], bytes: &[u8]) -> Option<SecretBytes> {
     let payload = Payload { msg: sealed, aad: data };
     key.decrypt(&Nonce::from(*nonce), payload).ok().map(SecretBytes::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::testing::SeededEntropy;
+
+    #[derive(Default)]
+    struct Keys(Mutex<Vec<WrappedKey>>);
+
+    #[async_trait]
+    impl KeyringStore for Keys {
+        async fn wrapped_keys(&self) -> Result<Vec<WrappedKey>, StoreError> {
+            Ok(self.0.lock().unwrap().clone())
+        }
+
+        async fn add_wrapped_key(&self, key: WrappedKey) -> Result<bool, StoreError> {
+            let mut keys = self.0.lock().unwrap();
+            let new = !keys.iter().any(|known| known.version == key.version);
+            if new {
+                keys.push(key);
+            }
+            Ok(new)
+        }
+    }
+
+    const PLACE: Place<'static> = Place {
+        scope: "org",
+        kind: "credential",
+        record: "a",
+        field: "secrets",
+    };
+
+    async fn ring(keys: &Keys, root: u8) -> Result<Keyring, KeyringError> {
+        Keyring::open(keys, &SecretBytes::new(vec![root; 32]), Arc::new(SeededEntropy::new(1))).await
+    }
+
+    #[tokio::test]
+    async fn c17_76_a_wrong_root_key_and_a_moved_ciphertext_do_not_open() {
+        let keys = Keys::default();
+        let first = ring(&keys, 1).await.unwrap();
+        let sealed = first.seal(PLACE, b"clear").unwrap();
+        assert!(!sealed.bytes.windows(5).any(|part| part == b"clear"));
+        let again = ring(&keys, 1).await.unwrap();
+        assert_eq!(again.open(PLACE, &sealed).unwrap().expose(), b"clear");
+        for moved in [
+            Place {
+                scope: "other",
+                ..PLACE
+            },
+            Place { kind: "model", ..PLACE },
+            Place { record: "b", ..PLACE },
+            Place { field: "env", ..PLACE },
+            Place {
+                kind: "credentiala",
+                record: "",
+                ..PLACE
+            },
+        ] {
+            assert_eq!(
+                again.open(moved, &sealed).unwrap_err(),
+                SealingError::DoesNotOpen,
+                "{moved:?}"
+            );
+        }
+        for index in 0..sealed.bytes.len() {
+            let mut broken = sealed.clone();
+            broken.bytes[index] ^= 1;
+            assert!(again.open(PLACE, &broken).is_err(), "bit of byte {index}");
+        }
+        assert!(matches!(ring(&keys, 2).await, Err(KeyringError::WrongRootKey)));
+    }
+
+    #[test]
+    fn a_root_key_is_32_bytes_in_base64() {
+        let made = Keyring::make_root_key(&SeededEntropy::new(1));
+        assert_eq!(Keyring::root_key(&made).unwrap().expose().len(), 32);
+        for bad in ["", "short", "AAAA"] {
+            assert!(matches!(
+                Keyring::root_key(&Secret::new(bad)),
+                Err(KeyringError::BadRootKey)
+            ));
+        }
+    }
+}
