@@ -9,6 +9,7 @@ pub mod preflight;
 pub mod sandbox;
 pub mod scope;
 pub mod secret;
+pub mod sources;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
