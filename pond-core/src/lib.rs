@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod logs;
+pub mod outbound;
 pub mod page;
 pub mod pool;
 pub mod preflight;
@@ -18,6 +19,7 @@ pub mod sandbox;
 pub mod scope;
 pub mod sealing;
 pub mod secret;
+pub mod sources;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
