@@ -5,15 +5,18 @@ mod failure;
 mod filter;
 mod plan;
 mod run;
+mod service;
 mod state;
 mod status;
 mod store;
+mod submission;
 
 pub use failure::{Failure, FailureCode};
 pub use filter::RunFilter;
 pub use plan::{Plan, Situation, plan};
 pub use run::{Inputs, Run, RunHead, StoredDefinition};
-pub use state::{BundleRef, Progress, Resolved, RunState, StageState, StateRow, Transition};
+pub use service::{Reach, Runs};
+pub use state::{BundleRef, Progress, RunState, StageState, StateRow, Transition};
 pub use status::{
     Illegal, RunEvent, RunOutcome, RunPhase, RunStatus, StageEvent, StageOutcome, StagePhase, StageStatus,
 };

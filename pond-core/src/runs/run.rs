@@ -35,6 +35,9 @@ pub struct Inputs {
     /// The budget as submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Box<RawValue>>,
+    /// What the sources resolved to in the run that this one repeats.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<crate::sources::Resolved>,
     /// The run that this one repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RunId>,
@@ -50,6 +53,7 @@ impl Inputs {
             && self.context.is_none()
             && self.sources.is_none()
             && self.budget.is_none()
+            && self.pins.is_empty()
             && self.retry_of.is_none()
             && self.parent.is_none()
     }

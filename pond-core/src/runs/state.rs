@@ -11,6 +11,7 @@ use super::{Failure, Illegal, RunEvent, RunOutcome, RunPhase, RunStatus, StageEv
 use crate::clock::Timestamp;
 use crate::event::{Event, EventBody, StatusChange};
 use crate::id::{JobId, WorkerId};
+use crate::sources::Resolved;
 
 /// How far a stage has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,16 +33,6 @@ pub struct StageState {
     /// How far it has come.
     #[serde(rename = "g", default)]
     pub progress: Progress,
-}
-
-/// What a source resolved to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Resolved {
-    /// A commit, in hex.
-    Commit(String),
-    /// The SHA-256 of the content, in hex.
-    Sha256(String),
 }
 
 /// Where the fetched sources are kept.

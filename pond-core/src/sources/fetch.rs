@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::{Excess, Limits, Source, TreeError};
 use crate::error::Fault;
@@ -23,11 +24,13 @@ pub enum FolderScope {
 }
 
 /// What exactly was fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resolved {
     /// A git commit, in lower-case hex.
+    #[serde(rename = "c")]
     Commit(String),
     /// SHA-256 of the fetched tree's bundle, in lower-case hex.
+    #[serde(rename = "d")]
     Digest(String),
 }
 
@@ -74,7 +77,7 @@ impl From<TreeError> for SourceError {
 
 /// Fetches sources. All network access is held to the outbound rule.
 #[async_trait]
-pub trait SourceFetch: Send + Sync {
+pub trait SourceFetch: Send + Sync + 'static {
     /// Checks at submit what needs this host but no network: a folder's place. The fault's pointer is relative to the
     /// source (`/config/path`).
     async fn admit(&self, source: &Source, scope: &FolderScope) -> Result<(), Fault>;
