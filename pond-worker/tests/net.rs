@@ -2,3 +2,5 @@
 
 #[path = "net/dialing.rs"]
 mod dialing;
+#[path = "net/sources.rs"]
+mod sources;
