@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pond_core::outbound::AllowPrivate;
 use pond_core::secret::Secret;
@@ -283,7 +284,10 @@ async fn a_hostile_repository_is_only_files() {
         ("lines", "a\nb\n$Format:%H$ $Id$\n"),
         (".gitmodules", "[submodule \"s\"]\n\tpath = s\n\turl = ../../..\n"),
         (".lfsconfig", "[lfs]\n\turl = http://127.0.0.1:1/\n"),
-        ("sub/hooks/post-checkout", "#!/bin/sh\ntouch proof\n"),
+        (
+            "sub/hooks/post-checkout",
+            &format!("#!/bin/sh\ntouch {}\n", proof.display()),
+        ),
     ]);
     for (link, target) in [
         ("out", "../../etc/passwd"),
@@ -355,6 +359,10 @@ async fn trees_that_name_the_outside_are_refused_and_git_folders_left_out() {
         publish(&commit_tree(&[("100644", name, &raw)]));
         let error = world.fetch(Some("evil"), None).await.unwrap_err();
         assert_eq!(error.code(), "source_failed", "{name}: {error}");
+        assert!(
+            error.to_string().starts_with("the source holds a"),
+            "{name}: refused for its name, not before: {error}"
+        );
     }
     publish(&commit_tree(&[("40000", "..", &bytes(&inner))]));
     assert!(world.fetch(Some("evil"), None).await.is_err());
@@ -439,6 +447,43 @@ async fn a_credential_is_sent_in_the_header_alone() {
     let into = world.temp.path().join("again");
     let error = fetcher.fetch(&git, None, Some(&wrong), &into).await.unwrap_err();
     assert!(!error.to_string().contains("wr0ng"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_given_up() {
+    let world = World::new(GitBehaviour::default()).await;
+    let silent = CountingListener::on("127.0.0.1").await;
+    let allow = AllowPrivate::parse(&format!("git={}", silent.address())).unwrap();
+    let Kind::GitHttps(git) = source(&allow, &format!("http://{}/app", silent.address()), None).kind else {
+        panic!("a git source")
+    };
+    let settings = DialerSettings {
+        allow,
+        ..DialerSettings::default()
+    };
+    let dialer = Dialer::with_resolver(settings, Arc::new(ScriptedResolver::new())).unwrap();
+    let fetcher = GitFetcher::new(dialer, world.scratch(), LIMITS).with_timeout(Duration::from_millis(700));
+
+    let error = fetcher.fetch(&git, None, None, &world.target()).await.unwrap_err();
+
+    assert!(error.to_string().contains("longer than"), "{error}");
+    assert_eq!(silent.count().await, 1);
+    assert_eq!(fs::read_dir(world.scratch()).unwrap().count(), 0);
+    // Git and its helper are gone: nobody works in the removed folder any more.
+    let scratch = world.scratch();
+    let works_there = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes
+            .filter_map(|process| fs::read_link(process.path().join("cwd")).ok())
+            .any(|cwd| cwd.starts_with(&scratch))
+    };
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while works_there() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the whole group is killed");
 }
 
 #[tokio::test]

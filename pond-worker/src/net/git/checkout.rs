@@ -7,8 +7,10 @@ use std::process::Stdio;
 
 use pond_core::sources::{Excess, FileMode, Limits, SourceError, Stats, TreeError, TreeWriter};
 
+use tokio::time::{Instant, timeout_at};
+
 use super::super::process::Group;
-use super::command::{Workshop, disk};
+use super::command::{Reach, Workshop, disk};
 
 /// The most bytes of names in one tree, which are held in memory.
 const MAX_NAMES: usize = 64 << 20;
@@ -24,32 +26,49 @@ struct Line {
 }
 
 impl Workshop {
-    /// Writes the files of `commit` to `into`. Links that lead outside, submodules and `.git` are left out.
-    pub(super) async fn check_out(&self, commit: &str, into: &Path, limits: Limits) -> Result<(), SourceError> {
-        let lines = self.list(commit, limits).await?;
-        let mut command = self.command(&["cat-file", "--batch"]);
-        let mut group = Group::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).map_err(disk)?;
-        let (ask, answer) = match (group.child.stdin.take(), group.child.stdout.take()) {
-            (Some(ask), Some(answer)) => (ask.into_owned_fd(), answer.into_owned_fd()),
-            _ => return Err(SourceError::Failed("git gave no streams".into())),
+    /// Writes the files of `commit` to `into`. Links that lead outside, submodules and `.git` are left out. None when time
+    /// ran out: then nothing is left.
+    pub(super) async fn check_out(
+        &self,
+        commit: &str,
+        into: &Path,
+        limits: Limits,
+        until: Instant,
+    ) -> Result<Option<Stats>, SourceError> {
+        let Ok(lines) = timeout_at(until, self.list(commit, limits)).await else {
+            return Ok(None);
         };
-        let (ask, answer) = (File::from(ask.map_err(disk)?), File::from(answer.map_err(disk)?));
+        let lines = lines?;
+        let mut command = self.command(Reach::Inside, &["cat-file", "--batch"]);
+        let mut group = Group::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).map_err(disk)?;
+        let (Some(ask), Some(answer)) = (group.child.stdin.take(), group.child.stdout.take()) else {
+            return Err(SourceError::Failed("git gave no streams".into()));
+        };
+        let (ask, answer) = (
+            ask.into_owned_fd().map_err(disk)?,
+            answer.into_owned_fd().map_err(disk)?,
+        );
         let into = into.to_owned();
+        let write = move || write(&lines, File::from(ask), File::from(answer), &into, limits);
         // If this future is dropped, the group is killed, and the thread ends on its closed stream.
-        let written = tokio::task::spawn_blocking(move || write(&lines, ask, answer, &into, limits));
-        let stats = written
-            .await
-            .map_err(|_| SourceError::Failed("the source cannot be stored".into()))??;
+        let mut written = tokio::task::spawn_blocking(write);
+        let Ok(stats) = timeout_at(until, &mut written).await else {
+            group.kill();
+            // Its writer takes away what is there so far.
+            drop(written.await);
+            return Ok(None);
+        };
+        let stats = stats.map_err(|_| SourceError::Failed("the source cannot be stored".into()))??;
         if stats.left_out > 0 {
             tracing::info!(links = stats.left_out, "links that lead outside were left out");
         }
-        Ok(())
+        Ok(Some(stats))
     }
 
     /// Every file of the commit, in git's order. The program is ended as soon as there are too many.
     async fn list(&self, commit: &str, limits: Limits) -> Result<Vec<Line>, SourceError> {
         let arguments = ["ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit];
-        let mut command = self.command(&arguments);
+        let mut command = self.command(Reach::Inside, &arguments);
         let mut group = Group::spawn(command.stdout(Stdio::piped())).map_err(disk)?;
         let Some(out) = group.child.stdout.take() else {
             return Err(SourceError::Failed("git gave no streams".into()));

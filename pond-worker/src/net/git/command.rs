@@ -1,6 +1,5 @@
 //! The closed world that git runs in: an empty home, an empty repository, one address, one protocol.
 
-use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -55,9 +54,20 @@ pub(super) struct Workshop {
     folder: TempDir,
     program: PathBuf,
     settings: Vec<(String, Secret)>,
+    /// Shown to the server, and to no command that stays inside.
+    credential: Option<(String, Secret)>,
     protocol: &'static str,
     ca_file: Option<PathBuf>,
     pub(super) url: String,
+}
+
+/// Whether a command may dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It works on what is there.
+    Inside,
+    /// It talks to the repository's server.
+    Server,
 }
 
 /// What a short command said.
@@ -99,9 +109,7 @@ impl Workshop {
                 Secret::new(pinned(name, url.port(), &addresses)),
             ));
         }
-        if let Some(credential) = credential {
-            settings.push(("http.extraHeader".into(), credential.header()));
-        }
+        let credential = credential.map(|credential| ("http.extraHeader".into(), credential.header()));
         let ca_file = match dialer.extra_ca() {
             [] => None,
             extra => Some(trusted(folder.path(), extra)?),
@@ -110,11 +118,14 @@ impl Workshop {
             folder,
             program: program.to_owned(),
             settings,
+            credential,
             protocol,
             ca_file,
             url: url.as_str().to_owned(),
         };
-        let made = workshop.run(&["init", "--bare", "--quiet", "--template="]).await?;
+        let made = workshop
+            .run(Reach::Inside, &["init", "--bare", "--quiet", "--template="])
+            .await?;
         if !made.ok {
             return Err(SourceError::Failed("git could not make a repository".into()));
         }
@@ -127,15 +138,20 @@ impl Workshop {
     }
 
     /// A git command in the closed world, its standard streams closed.
-    pub(super) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let home = self.folder.path();
-        let mut command = closed(&self.program, home);
+    pub(super) fn command(&self, reach: Reach, arguments: &[&str]) -> Command {
+        let dials = reach == Reach::Server;
+        let settings: Vec<_> = self
+            .settings
+            .iter()
+            .chain(self.credential.iter().filter(|_| dials))
+            .collect();
+        let mut command = closed(&self.program, self.folder.path());
         command
             .args(arguments)
             .env("GIT_DIR", self.repository())
-            .env("GIT_ALLOW_PROTOCOL", self.protocol)
-            .env("GIT_CONFIG_COUNT", self.settings.len().to_string());
-        for (index, (key, value)) in self.settings.iter().enumerate() {
+            .env("GIT_ALLOW_PROTOCOL", if dials { self.protocol } else { "" })
+            .env("GIT_CONFIG_COUNT", settings.len().to_string());
+        for (index, (key, value)) in settings.into_iter().enumerate() {
             command
                 .env(format!("GIT_CONFIG_KEY_{index}"), key)
                 .env(format!("GIT_CONFIG_VALUE_{index}"), value.expose());
@@ -147,8 +163,8 @@ impl Workshop {
     }
 
     /// Runs a command that says little.
-    pub(super) async fn run(&self, arguments: &[&str]) -> Result<Said, SourceError> {
-        said(&mut self.command(arguments)).await
+    pub(super) async fn run(&self, reach: Reach, arguments: &[&str]) -> Result<Said, SourceError> {
+        said(&mut self.command(reach, arguments)).await
     }
 }
 

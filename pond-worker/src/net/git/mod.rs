@@ -40,6 +40,7 @@ pub struct GitFetcher {
     program: PathBuf,
     scratch: PathBuf,
     limits: Limits,
+    patience: Duration,
     version: OnceCell<()>,
 }
 
@@ -51,6 +52,7 @@ impl GitFetcher {
             program: "git".into(),
             scratch: scratch.into(),
             limits,
+            patience: GIT_TIMEOUT,
             version: OnceCell::new(),
         }
     }
@@ -62,7 +64,16 @@ impl GitFetcher {
         self
     }
 
+    /// Less or more time for one source than [`GIT_TIMEOUT`].
+    #[must_use]
+    pub fn with_timeout(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Fetches the source's reference, or exactly the commit `pin`, and writes its tree to `into`. Returns the commit.
+    ///
+    /// After an error nothing is left in `into`; dropped halfway, the removal follows as soon as the writer notices.
     pub async fn fetch(
         &self,
         git: &Git,
@@ -70,21 +81,33 @@ impl GitFetcher {
         credential: Option<&GitCredential>,
         into: &Path,
     ) -> Result<String, SourceError> {
-        let until = Instant::now() + GIT_TIMEOUT;
-        let late = || SourceError::Failed(format!("fetching took longer than {} seconds", GIT_TIMEOUT.as_secs()));
-        let work = async {
-            let workshop = self.workshop(git, credential).await?;
-            let commit = match pin {
-                None => {
-                    workshop.transfer(wanted(git), Depth::One, self.limits).await?;
-                    workshop.commit(transfer::FETCHED).await?
-                }
-                Some(pin) => self.pinned(&workshop, git, pin).await?,
-            };
-            workshop.check_out(&commit, into, self.limits).await?;
-            Ok(commit)
+        let until = Instant::now() + self.patience;
+        let late = || SourceError::Failed(format!("fetching took longer than {} seconds", self.patience.as_secs()));
+        let transfer = self.transfer(git, pin, credential);
+        let (workshop, commit) = timeout_at(until, transfer).await.unwrap_or_else(|_| Err(late()))?;
+        workshop
+            .check_out(&commit, into, self.limits, until)
+            .await?
+            .ok_or_else(late)?;
+        Ok(commit)
+    }
+
+    /// Gets the objects of a commit; nothing is written to where the source goes.
+    async fn transfer(
+        &self,
+        git: &Git,
+        pin: Option<&str>,
+        credential: Option<&GitCredential>,
+    ) -> Result<(Workshop, String), SourceError> {
+        let workshop = self.workshop(git, credential).await?;
+        let commit = match pin {
+            None => {
+                workshop.transfer(wanted(git), Depth::One, self.limits).await?;
+                workshop.commit(transfer::FETCHED).await?
+            }
+            Some(pin) => self.pinned(&workshop, git, pin).await?,
         };
-        timeout_at(until, work).await.unwrap_or_else(|_| Err(late()))
+        Ok((workshop, commit))
     }
 
     /// Whether the repository answers and has the reference.

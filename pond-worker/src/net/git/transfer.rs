@@ -8,7 +8,7 @@ use std::time::Duration;
 use pond_core::sources::{Excess, Limits, SourceError};
 
 use super::super::process::Group;
-use super::command::{Workshop, bounded, disk};
+use super::command::{Reach, Workshop, bounded, disk};
 use super::failure;
 
 /// The reference that holds what was fetched.
@@ -40,7 +40,7 @@ impl Workshop {
             arguments.push("--depth=1");
         }
         arguments.extend(["--end-of-options", &self.url, &refspec]);
-        let mut command = self.command(&arguments);
+        let mut command = self.command(Reach::Server, &arguments);
         let mut group = Group::spawn(command.stderr(Stdio::piped())).map_err(disk)?;
         let stderr = group.child.stderr.take();
         let (status, said) = tokio::select! {
@@ -64,7 +64,10 @@ impl Workshop {
         // A commit cannot be asked for by name: that the repository answers must do.
         let commit = matches!(wanted.len(), 40 | 64) && wanted.bytes().all(|b| b.is_ascii_hexdigit());
         let said = self
-            .run(&["ls-remote", "--quiet", "--end-of-options", &self.url, wanted])
+            .run(
+                Reach::Server,
+                &["ls-remote", "--quiet", "--end-of-options", &self.url, wanted],
+            )
             .await?;
         Ok(said.ok && (commit || !said.out.is_empty()))
     }
@@ -72,13 +75,16 @@ impl Workshop {
     /// The commit that a name stands for in what was fetched.
     pub(super) async fn commit(&self, name: &str) -> Result<String, SourceError> {
         let said = self
-            .run(&[
-                "rev-parse",
-                "--verify",
-                "--quiet",
-                "--end-of-options",
-                &format!("{name}^{{commit}}"),
-            ])
+            .run(
+                Reach::Inside,
+                &[
+                    "rev-parse",
+                    "--verify",
+                    "--quiet",
+                    "--end-of-options",
+                    &format!("{name}^{{commit}}"),
+                ],
+            )
             .await?;
         let text = String::from_utf8_lossy(&said.out).trim().to_owned();
         let hex = matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit());

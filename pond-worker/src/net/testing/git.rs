@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// A repository made by hand.
 #[derive(Debug)]
@@ -104,6 +105,25 @@ pub struct GitBehaviour {
     pub authorization: Option<String>,
 }
 
+/// Serves one connection.
+async fn serve<S>(stream: S, root: PathBuf, rule: Arc<Mutex<GitBehaviour>>, count: Arc<AtomicUsize>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let (root, rule) = (root.clone(), Arc::clone(&rule));
+        async move {
+            let rule = rule.lock().await.clone();
+            Ok::<_, Infallible>(answer(&root, &rule, request).await)
+        }
+    });
+    // A client that hangs up is its own affair.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
 /// The server; stops when dropped.
 #[derive(Debug)]
 pub struct GitServer {
@@ -119,6 +139,18 @@ impl GitServer {
     /// # Panics
     /// If it cannot listen.
     pub async fn start(root: &Path, behaviour: GitBehaviour) -> Self {
+        Self::begin(root, behaviour, None).await
+    }
+
+    /// The same over TLS.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub async fn start_tls(root: &Path, behaviour: GitBehaviour, tls: Arc<rustls::ServerConfig>) -> Self {
+        Self::begin(root, behaviour, Some(TlsAcceptor::from(tls))).await
+    }
+
+    async fn begin(root: &Path, behaviour: GitBehaviour, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let address = listener.local_addr().expect("a bound listener");
         let requests = Arc::new(AtomicUsize::new(0));
@@ -127,19 +159,16 @@ impl GitServer {
         let task = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (root, count, rule) = (root.clone(), Arc::clone(&count), Arc::clone(&rule));
-                let service = service_fn(move |request| {
-                    count.fetch_add(1, Ordering::SeqCst);
-                    let (root, rule) = (root.clone(), Arc::clone(&rule));
-                    async move {
-                        let rule = rule.lock().await.clone();
-                        Ok::<_, Infallible>(answer(&root, &rule, request).await)
-                    }
-                });
+                let tls = tls.clone();
                 tokio::spawn(async move {
-                    // A client that hangs up is its own affair.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(tcp), service)
-                        .await;
+                    match tls {
+                        None => serve(tcp, root, rule, count).await,
+                        Some(tls) => {
+                            if let Ok(tls) = tls.accept(tcp).await {
+                                serve(tls, root, rule, count).await;
+                            }
+                        }
+                    }
                 });
             }
         });
