@@ -53,7 +53,7 @@ impl Workshop {
         // If this future is dropped, the group is killed, and the thread ends on its closed stream.
         let mut written = tokio::task::spawn_blocking(write);
         let Ok(stats) = timeout_at(until, &mut written).await else {
-            group.kill();
+            group.end().await;
             // Its writer takes away what is there so far.
             drop(written.await);
             return Ok(None);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pond_core::outbound::{Host, OutboundUrl, Purpose};
 use pond_core::secret::Secret;
-use pond_core::sources::{Git, SourceError, TreeError};
+use pond_core::sources::{Git, Limits, SourceError, TreeError};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -23,7 +23,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const MAX_OUTPUT: u64 = 64 << 10;
 
 /// Settings that hold for every command.
-const CLOSED: [(&str, &str); 22] = [
+const CLOSED: [(&str, &str); 24] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.attributesFile", "/dev/null"),
@@ -31,6 +31,9 @@ const CLOSED: [(&str, &str); 22] = [
     // Content over this is streamed, not held in memory.
     ("core.bigFileThreshold", "8m"),
     ("core.alternateRefsCommand", ""),
+    // What is mapped counts as memory.
+    ("core.packedGitWindowSize", "64m"),
+    ("core.packedGitLimit", "256m"),
     ("credential.helper", ""),
     ("fetch.recurseSubmodules", "false"),
     ("fetch.writeCommitGraph", "false"),
@@ -53,6 +56,8 @@ const CLOSED: [(&str, &str); 22] = [
 pub(super) struct Workshop {
     folder: TempDir,
     program: PathBuf,
+    /// The shell line that limits a command and becomes it.
+    limited: String,
     settings: Vec<(String, Secret)>,
     /// Shown to the server, and to no command that stays inside.
     credential: Option<(String, Secret)>,
@@ -82,6 +87,7 @@ impl Workshop {
         program: &Path,
         scratch: &Path,
         dialer: &Dialer,
+        limits: Limits,
         git: &Git,
         credential: Option<&GitCredential>,
     ) -> Result<Self, SourceError> {
@@ -117,6 +123,7 @@ impl Workshop {
         let workshop = Self {
             folder,
             program: program.to_owned(),
+            limited: limited(limits),
             settings,
             credential,
             protocol,
@@ -145,8 +152,10 @@ impl Workshop {
             .iter()
             .chain(self.credential.iter().filter(|_| dials))
             .collect();
-        let mut command = closed(&self.program, self.folder.path());
+        let mut command = closed(Path::new("/bin/sh"), self.folder.path());
         command
+            .args(["-c", &self.limited, "sh"])
+            .arg(&self.program)
             .args(arguments)
             .env("GIT_DIR", self.repository())
             .env("GIT_ALLOW_PROTOCOL", if dials { self.protocol } else { "" })
@@ -168,7 +177,16 @@ impl Workshop {
     }
 }
 
-/// A git that sees nothing of this host.
+/// Bounds that the kernel keeps, against objects that are small on the wire and huge in memory. The size of the repository
+/// as a whole is watched besides; the bound per file only stops what outruns the watcher. Where this process has a lower
+/// bound already, that one stays. No core is dumped: it would hold the credential.
+fn limited(limits: Limits) -> String {
+    let memory = limits.bytes.saturating_mul(2).saturating_add(1 << 30) >> 10;
+    let file = limits.bytes.saturating_mul(2).saturating_add(64 << 20) >> 9;
+    format!("ulimit -c 0; ulimit -v {memory} 2>/dev/null; ulimit -f {file} 2>/dev/null; exec \"$@\"")
+}
+
+/// A program that sees nothing of this host.
 fn closed(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -267,6 +285,10 @@ fn missing(error: &std::io::Error) -> SourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::DialerSettings;
+    use crate::net::testing::ScriptedResolver;
+    use pond_core::outbound::AllowPrivate;
+    use std::sync::Arc;
 
     #[test]
     fn versions_are_read() {
@@ -275,6 +297,62 @@ mod tests {
         assert_eq!(version("git version 2.50.0.rc1\n"), Some((2, 50)));
         assert_eq!(version("nonsense"), None);
         assert!(version("git version 2.36.9").unwrap() < super::super::OLDEST);
+    }
+
+    #[tokio::test]
+    async fn commands_are_limited_and_see_a_closed_world() {
+        let scratch = tempfile::tempdir().unwrap();
+        let allow = AllowPrivate::parse("git=127.0.0.1:1").unwrap();
+        let url = OutboundUrl::parse("http://127.0.0.1:1/app", Purpose::Git, &allow).unwrap();
+        let dialer = Dialer::with_resolver(
+            DialerSettings {
+                allow,
+                ..DialerSettings::default()
+            },
+            Arc::new(ScriptedResolver::new()),
+        )
+        .unwrap();
+        let git = Git {
+            url,
+            reference: None,
+            credential: None,
+        };
+        let limits = Limits {
+            bytes: 1 << 30,
+            files: 10,
+        };
+        let credential = GitCredential::new(None, Secret::new("s3cret"));
+        let shop = Workshop::open(
+            Path::new("git"),
+            scratch.path(),
+            &dialer,
+            limits,
+            &git,
+            Some(&credential),
+        )
+        .await
+        .unwrap();
+        let ask = async |reach, line: &str| {
+            let said = shop
+                .run(reach, &["-c", &format!("alias.ask=!{line}"), "ask"])
+                .await
+                .unwrap();
+            assert!(said.ok, "{line}");
+            String::from_utf8(said.out).unwrap()
+        };
+
+        assert_eq!(ask(Reach::Inside, "ulimit -c; ulimit -v").await, "0\n3145728\n");
+        assert!(ask(Reach::Inside, "ulimit -f").await.trim().parse::<u64>().unwrap() >= 2 << 20);
+        let inside = ask(Reach::Inside, "env").await;
+        let server = ask(Reach::Server, "env").await;
+        assert!(!inside.contains("Authorization") && server.contains("Authorization: Basic"));
+        assert!(server.contains("GIT_ALLOW_PROTOCOL=http\n") && inside.contains("GIT_ALLOW_PROTOCOL=\n"));
+        let home = format!("HOME={}", scratch.path().display());
+        assert!(inside.lines().any(|line| line.starts_with(&home)), "{inside}");
+        assert!(
+            !inside.contains("CARGO"),
+            "nothing of this process's environment: {inside}"
+        );
     }
 
     #[test]

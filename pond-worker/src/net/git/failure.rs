@@ -3,7 +3,7 @@
 use pond_core::sources::SourceError;
 
 /// Git's words (in the C locale) and what they mean. The first that fits counts.
-const MEANINGS: [(&str, &str); 13] = [
+const MEANINGS: [(&str, &str); 15] = [
     (
         "couldn't find remote ref",
         "the repository has no such branch, tag or commit",
@@ -40,6 +40,8 @@ const MEANINGS: [(&str, &str); 13] = [
         "certificate",
         "the repository's host has no TLS certificate that is trusted",
     ),
+    ("ut of memory", "the repository holds an object that is too large"),
+    ("mmap failed", "the repository holds an object that is too large"),
     ("Could not connect", "the repository's host cannot be reached"),
 ];
 

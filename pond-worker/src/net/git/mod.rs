@@ -138,7 +138,7 @@ impl GitFetcher {
         self.version
             .get_or_try_init(|| command::check_version(&self.program, OLDEST))
             .await?;
-        Workshop::open(&self.program, &self.scratch, &self.dialer, git, credential).await
+        Workshop::open(&self.program, &self.scratch, &self.dialer, self.limits, git, credential).await
     }
 }
 

@@ -43,9 +43,16 @@ impl Workshop {
         let mut command = self.command(Reach::Server, &arguments);
         let mut group = Group::spawn(command.stderr(Stdio::piped())).map_err(disk)?;
         let stderr = group.child.stderr.take();
-        let (status, said) = tokio::select! {
-            ended = async { tokio::join!(group.wait(), bounded(stderr)) } => ended,
-            excess = outgrown(self.repository(), limits.bytes) => return Err(SourceError::TooLarge(excess)),
+        let ended = tokio::select! {
+            ended = async { tokio::join!(group.wait(), bounded(stderr)) } => Ok(ended),
+            excess = outgrown(self.repository(), limits.bytes) => Err(SourceError::TooLarge(excess)),
+        };
+        let (status, said) = match ended {
+            Ok(ended) => ended,
+            Err(excess) => {
+                group.end().await;
+                return Err(excess);
+            }
         };
         let said = String::from_utf8_lossy(&said);
         if status.map_err(disk)?.success() {
