@@ -364,6 +364,7 @@ async fn trees_that_name_the_outside_are_refused_and_git_folders_left_out() {
             "{name}: refused for its name, not before: {error}"
         );
     }
+    assert!(!Path::new("/tmp/pond-evil").exists());
     publish(&commit_tree(&[("40000", "..", &bytes(&inner))]));
     assert!(world.fetch(Some("evil"), None).await.is_err());
     // A link, then a file beneath it.
