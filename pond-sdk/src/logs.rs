@@ -121,12 +121,19 @@ impl Reader {
             Ok(Some(chunk)) => {
                 self.broken = 0;
                 partial.extend_from_slice(&chunk);
-                partial = self.take_lines(partial)?;
+                let rest = self.take_lines(&partial)?;
+                partial.drain(..rest);
+                if partial.len() > MAX_EVENT {
+                    return Err(Error::TooLong {
+                        what: "log line",
+                        limit: MAX_EVENT,
+                    });
+                }
                 self.connection = Some((response, partial));
             }
             Ok(None) => {
                 partial.push(b'\n');
-                self.take_lines(partial)?;
+                self.take_lines(&partial)?;
                 self.ended = true;
             }
             Err(error) => {
@@ -140,8 +147,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes whole lines and gives back the rest.
-    fn take_lines(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    /// Takes whole lines, and tells where the rest begins.
+    fn take_lines(&mut self, bytes: &[u8]) -> Result<usize> {
         let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         for line in bytes[..end]
             .split(|&byte| byte == b'\n')
@@ -153,13 +160,6 @@ impl Reader {
                 self.lines.push_back(line);
             }
         }
-        let rest = bytes[end..].to_vec();
-        if rest.len() > MAX_EVENT {
-            return Err(Error::TooLong {
-                what: "log line",
-                limit: MAX_EVENT,
-            });
-        }
-        Ok(rest)
+        Ok(end)
     }
 }

@@ -89,11 +89,11 @@ async fn set(args: Set, connection: &Connection, console: &mut Console) -> Resul
     let mut secrets = BTreeMap::new();
     for (name, path) in pairs("--secret-file", &args.secret_file)? {
         let secret = secret_file(&console.io.cwd.join(path), MAX_SECRET)?;
-        add_secret(&mut secrets, name, secret)?;
+        add_secret(&mut secrets, &name, secret)?;
     }
     for name in &args.secret {
         let secret = console.secret(name).await?;
-        add_secret(&mut secrets, name.clone(), secret)?;
+        add_secret(&mut secrets, name, secret)?;
     }
     let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
     let put = PutCredential {
@@ -152,8 +152,8 @@ fn refuse_values(names: &[String]) -> Result<(), Fault> {
     }
 }
 
-fn add_secret(secrets: &mut BTreeMap<String, Secret>, name: String, secret: Secret) -> Result<(), Fault> {
-    match secrets.insert(name.clone(), secret) {
+fn add_secret(secrets: &mut BTreeMap<String, Secret>, name: &str, secret: Secret) -> Result<(), Fault> {
+    match secrets.insert(name.to_owned(), secret) {
         None => Ok(()),
         Some(_) => Err(Fault::usage(format!("the secret {name} is given twice"))),
     }

@@ -26,6 +26,9 @@ pub trait SecretPrompt: Send {
     fn ask(&mut self, prompt: &str) -> io::Result<Secret>;
 }
 
+/// Looks a name up in the environment.
+pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Everything that the verbs read, write and hear.
 pub struct Io {
     /// Standard input.
@@ -36,8 +39,8 @@ pub struct Io {
     pub stderr: Box<dyn Write + Send>,
     /// Which of them are terminals.
     pub terminals: Terminals,
-    /// Looks a name up in the environment.
-    pub env: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// The environment.
+    pub env: Environment,
     /// The folder that relative paths start from.
     pub cwd: PathBuf,
     /// Asks for secrets.

@@ -25,7 +25,7 @@ mod whoami;
 
 pub use args::{ClientArgs, ClientVerb, Connection};
 pub use exit::Exit;
-pub use io::{Io, SecretPrompt, Terminals};
+pub use io::{Environment, Io, SecretPrompt, Terminals};
 pub use prompt::TtyPrompt;
 
 use console::Console;

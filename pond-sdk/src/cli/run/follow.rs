@@ -7,7 +7,7 @@ use tokio::io::AsyncBufReadExt;
 use super::super::console::Console;
 use super::super::exit::Fault;
 use super::logs;
-use crate::api::EventBody;
+use crate::api::{EventBody, LogLine};
 use crate::{Client, Events};
 
 /// How log lines are shown.
@@ -21,6 +21,21 @@ pub(super) enum Shown {
     Raw,
     /// As JSON, one per line.
     Json,
+}
+
+/// Which lines to show.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    /// Those after this one.
+    pub(super) after: Option<u64>,
+    /// Those of this stage.
+    pub(super) stage: Option<String>,
+}
+
+impl Wanted {
+    fn takes(&self, line: &LogLine) -> bool {
+        self.stage.is_none() || self.stage == line.stage
+    }
 }
 
 /// Why following ended.
@@ -38,24 +53,23 @@ enum Next {
     Interrupt,
 }
 
-/// Shows a run's log from after this number until the run has ended.
+/// Shows these lines of a run's log until the run has ended.
 pub(super) async fn follow(
     client: &Client,
     id: &str,
-    after: Option<u64>,
+    wanted: &Wanted,
     shown: Shown,
     console: &mut Console,
 ) -> Result<Ended, Fault> {
-    let mut events = client.runs().events(id, after);
+    let mut events = client.runs().events(id, wanted.after);
     let mut interrupted = false;
     loop {
         match next(&mut events, console).await {
             Next::Event(None) => return Ok(Ended::Run),
-            Next::Event(Some(event)) => {
-                if let EventBody::Log(line) = event?.body {
-                    logs::print(&line, shown, console)?;
-                }
-            }
+            Next::Event(Some(event)) => match event?.body {
+                EventBody::Log(line) if wanted.takes(&line) => logs::print(&line, shown, console)?,
+                _ => {}
+            },
             Next::Interrupt if interrupted => return Ok(Ended::Left),
             Next::Interrupt => match ask(id, console).await? {
                 Answer::Cancel => {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::console::Console;
 use super::super::exit::{Exit, Fault};
-use super::follow::{Ended, Shown, follow};
+use super::follow::{Ended, Shown, Wanted, follow};
 use super::submit::exit_of;
 use crate::Client;
 use crate::api::LogLine;
@@ -17,7 +17,7 @@ pub(super) struct LogsArgs {
     /// The run
     id: String,
     /// Go on until the run has ended; exit 1 if it failed, 7 if it was cancelled
-    #[arg(long, short, conflicts_with = "stage")]
+    #[arg(long, short)]
     follow: bool,
     /// Only lines after this one
     #[arg(long, value_name = "ID")]
@@ -38,7 +38,11 @@ pub(super) async fn run(args: LogsArgs, client: &Client, console: &mut Console) 
         (false, false) => Shown::Escaped,
     };
     if args.follow {
-        return match follow(client, &args.id, args.since, shown, console).await? {
+        let wanted = Wanted {
+            after: args.since,
+            stage: args.stage,
+        };
+        return match follow(client, &args.id, &wanted, shown, console).await? {
             Ended::Run => Ok(exit_of(&client.runs().wait(&args.id).await?)),
             Ended::Left => Ok(Exit::Ok),
         };

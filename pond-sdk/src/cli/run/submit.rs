@@ -10,7 +10,7 @@ use super::super::Connection;
 use super::super::console::Console;
 use super::super::exit::{Exit, Fault};
 use super::body::{self, Flags};
-use super::follow::{Ended, Shown, follow};
+use super::follow::{Ended, Shown, Wanted, follow};
 use super::show;
 use crate::api::{Artifact, RunDetail, RunStatus};
 use crate::{ArtifactPlace, Client};
@@ -65,7 +65,7 @@ pub(super) async fn run(
         (false, true) => Shown::Raw,
         (false, false) => Shown::Escaped,
     };
-    match follow(client, &run.id, None, shown, console).await? {
+    match follow(client, &run.id, &Wanted::default(), shown, console).await? {
         Ended::Run => end(client, &run.id, console).await,
         Ended::Left => {
             console.note(&format!(
