@@ -5,17 +5,6 @@ use clap::{Args, Subcommand};
 use super::{completions, credential, harness, model, project, run, variable};
 use crate::Secret;
 
-/// A client verb and how to reach the server.
-#[derive(Debug, Args)]
-pub struct ClientArgs {
-    /// How to reach the server.
-    #[command(flatten)]
-    pub connection: Connection,
-    /// What to do.
-    #[command(subcommand)]
-    pub verb: ClientVerb,
-}
-
 /// How to reach the server, and how to answer.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Connection {
@@ -39,26 +28,54 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
 }
 
+/// What stands behind a verb, and how to reach the server. Each verb has its own, so that a program may use the same flags
+/// otherwise in verbs of its own.
+#[derive(Debug, Args)]
+pub struct Connected<A: Args> {
+    /// How to reach the server.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What is the verb's own.
+    #[command(flatten)]
+    pub args: A,
+}
+
 /// The verbs that need nothing but a server somewhere.
 #[derive(Debug, Subcommand)]
 #[non_exhaustive]
 pub enum ClientVerb {
     /// Submit runs, follow them, fetch what they left
-    Run(run::RunArgs),
+    Run(Connected<run::RunArgs>),
     /// Keys of model providers, git hosts and object stores
-    Credential(credential::CredentialArgs),
+    Credential(Connected<credential::CredentialArgs>),
     /// How agents are started
-    Harness(harness::HarnessArgs),
+    Harness(Connected<harness::HarnessArgs>),
     /// Models, their credentials and prices
-    Model(model::ModelArgs),
+    Model(Connected<model::ModelArgs>),
     /// Plain environment for every stage
-    Variable(variable::VariableArgs),
+    Variable(Connected<variable::VariableArgs>),
     /// Projects
-    Project(project::ProjectArgs),
+    Project(Connected<project::ProjectArgs>),
     /// Show who the token belongs to, and which server answers
-    Whoami,
+    Whoami(Connection),
     /// Write a completion script for a shell
-    Completions(completions::CompletionsArgs),
+    Completions(Connected<completions::CompletionsArgs>),
     /// Show the version of this program
-    Version,
+    Version(Connection),
+}
+
+impl ClientVerb {
+    /// How to reach the server.
+    pub fn connection(&self) -> &Connection {
+        match self {
+            Self::Run(verb) => &verb.connection,
+            Self::Credential(verb) => &verb.connection,
+            Self::Harness(verb) => &verb.connection,
+            Self::Model(verb) => &verb.connection,
+            Self::Variable(verb) => &verb.connection,
+            Self::Project(verb) => &verb.connection,
+            Self::Completions(verb) => &verb.connection,
+            Self::Whoami(connection) | Self::Version(connection) => connection,
+        }
+    }
 }

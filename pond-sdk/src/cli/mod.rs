@@ -23,7 +23,7 @@ pub mod terminal;
 mod variable;
 mod whoami;
 
-pub use args::{ClientArgs, ClientVerb, Connection};
+pub use args::{ClientVerb, Connected, Connection};
 pub use exit::Exit;
 pub use io::{Environment, Io, SecretPrompt, Terminals};
 pub use prompt::TtyPrompt;
@@ -41,28 +41,22 @@ pub struct Program {
 }
 
 /// Carries out one client verb.
-pub async fn run(args: ClientArgs, program: Program, io: Io) -> Exit {
-    let ClientArgs { connection, verb } = args;
-    let mut console = Console::new(io, connection.json);
-    let done = dispatch(verb, &connection, program, &mut console).await;
+pub async fn run(verb: ClientVerb, program: Program, io: Io) -> Exit {
+    let mut console = Console::new(io, verb.connection().json);
+    let done = dispatch(verb, program, &mut console).await;
     done.unwrap_or_else(|fault| fault.report(&mut console))
 }
 
-async fn dispatch(
-    verb: ClientVerb,
-    connection: &Connection,
-    program: Program,
-    console: &mut Console,
-) -> Result<Exit, Fault> {
+async fn dispatch(verb: ClientVerb, program: Program, console: &mut Console) -> Result<Exit, Fault> {
     match verb {
-        ClientVerb::Run(args) => run::run(args, connection, console).await,
-        ClientVerb::Credential(args) => credential::run(args, connection, console).await,
-        ClientVerb::Harness(args) => harness::run(args, connection, console).await,
-        ClientVerb::Model(args) => model::run(args, connection, console).await,
-        ClientVerb::Variable(args) => variable::run(args, connection, console).await,
-        ClientVerb::Project(args) => project::run(args, connection, console).await,
-        ClientVerb::Whoami => whoami::whoami(connection, console).await,
-        ClientVerb::Completions(args) => completions::run(&args, program, console),
-        ClientVerb::Version => whoami::version(&program, console),
+        ClientVerb::Run(Connected { connection, args }) => run::run(args, &connection, console).await,
+        ClientVerb::Credential(Connected { connection, args }) => credential::run(args, &connection, console).await,
+        ClientVerb::Harness(Connected { connection, args }) => harness::run(args, &connection, console).await,
+        ClientVerb::Model(Connected { connection, args }) => model::run(args, &connection, console).await,
+        ClientVerb::Variable(Connected { connection, args }) => variable::run(args, &connection, console).await,
+        ClientVerb::Project(Connected { connection, args }) => project::run(args, &connection, console).await,
+        ClientVerb::Whoami(connection) => whoami::whoami(&connection, console).await,
+        ClientVerb::Completions(verb) => completions::run(&verb.args, program, console),
+        ClientVerb::Version(_) => whoami::version(&program, console),
     }
 }

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use pond_sdk::Secret;
-use pond_sdk::cli::{self, ClientArgs, Exit, Io, Program, SecretPrompt, Terminals};
+use pond_sdk::cli::{self, ClientVerb, Exit, Io, Program, SecretPrompt, Terminals};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use wiremock::matchers::{body_json, body_partial_json, header, method, path, query_param};
@@ -19,8 +19,19 @@ use crate::scripted::{self, Scripted};
 #[derive(Debug, Parser)]
 #[command(name = "pond")]
 struct Pond {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// A program with a verb of its own, whose flag of the same name means something else.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Serve {
+        #[arg(long)]
+        token: Option<u8>,
+    },
     #[command(flatten)]
-    args: ClientArgs,
+    Client(Box<ClientVerb>),
 }
 
 /// A pipe or terminal that remembers.
@@ -148,7 +159,10 @@ impl Call {
             command: <Pond as clap::CommandFactory>::command(),
             version: "9.9".into(),
         };
-        let exit = cli::run(parsed.args, program, io).await;
+        let Verb::Client(verb) = parsed.verb else {
+            panic!("not a client verb: {words:?}")
+        };
+        let exit = cli::run(*verb, program, io).await;
         let text = |pipe: Pipe| String::from_utf8(pipe.0.lock().expect("no panic").clone()).expect("UTF-8");
         Outcome {
             exit,
@@ -341,7 +355,7 @@ async fn lists_are_tables_or_one_document() {
         "NAME       PROVIDER   SECRETS  HOSTS  SCOPE  UPDATED\n\
          anthropic  anthropic  KEY      -      org    2030-01-01T00:00:00.000Z\n"
     );
-    let machine = Call::new(&server.uri()).run(&["--json", "credential", "list"]).await;
+    let machine = Call::new(&server.uri()).run(&["credential", "--json", "list"]).await;
     assert_eq!(machine.check(Exit::Ok).json(), json!({"credentials": [credential()]}));
 }
 
@@ -401,7 +415,7 @@ async fn every_noun_reaches_its_route() {
             .expect(1)
             .mount(&server)
             .await;
-        let words = [&["--json"], &words[..]].concat();
+        let words = [&words[..1], &["--json"], &words[1..]].concat();
         Call::new(&server.uri()).run(&words).await.check(Exit::Ok).json();
     }
     for noun in ["credential", "harness", "model", "variable"] {
@@ -800,4 +814,6 @@ async fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn the_arguments_are_sound() {
     <Pond as clap::CommandFactory>::command().debug_assert();
+    let own = Pond::try_parse_from(["pond", "serve", "--token", "7"]).expect("words that parse");
+    assert!(matches!(own.verb, Verb::Serve { token: Some(7) }));
 }
