@@ -68,6 +68,9 @@ enum Item<'a> {
     },
 }
 
+/// Takes an entry's name, as it is written, and what it is.
+type Visit<'v> = dyn FnMut(&[u8], Item<'_>) -> Result<(), TreeError> + 'v;
+
 /// What the entries before an entry say about it.
 #[derive(Default)]
 struct Extensions {
@@ -76,11 +79,7 @@ struct Extensions {
     size: Option<u64>,
 }
 
-fn read(
-    reader: impl Read,
-    limits: Limits,
-    on: &mut dyn FnMut(&[u8], Item<'_>) -> Result<(), TreeError>,
-) -> Result<(), TreeError> {
+fn read(reader: impl Read, limits: Limits, on: &mut Visit<'_>) -> Result<(), TreeError> {
     let mut archive = Archive::new(reader);
     let mut ahead = Extensions::default();
     // Every entry counts, also one that only describes the next.
@@ -107,7 +106,7 @@ fn one(
     entry: &mut Entry<'_, impl Read>,
     kind: EntryType,
     ahead: Extensions,
-    on: &mut dyn FnMut(&[u8], Item<'_>) -> Result<(), TreeError>,
+    on: &mut Visit<'_>,
 ) -> Result<(), TreeError> {
     let size = entry.size();
     // Two readings of one size would be two archives in one.
@@ -133,7 +132,7 @@ fn one(
         EntryType::Symlink => {
             let target = ahead
                 .target
-                .or_else(|| entry.header().link_name_bytes().map(|name| name.into_owned()));
+                .or_else(|| entry.header().link_name_bytes().map(std::borrow::Cow::into_owned));
             on(&path, Item::Link(&target.unwrap_or_default()))
         }
         EntryType::Link => Err(TreeError::Unsafe("a hard link")),

@@ -157,6 +157,7 @@ fn hostile_archives_are_refused_whole() {
         ),
     ] {
         let result = World::new().extract(&archive(&[good.clone(), bad]));
+        assert!(!Path::new("/tmp/pond-evil").exists(), "{what}");
         assert!(
             matches!(result, Err(TreeError::Unsafe(_) | TreeError::Malformed(_))),
             "{what}: {result:?}"

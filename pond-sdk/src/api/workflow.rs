@@ -249,6 +249,7 @@ impl Executor {
 /// A coding agent in a sandbox of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Swarm {
     /// Key of the harness; none: the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
