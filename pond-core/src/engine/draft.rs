@@ -117,12 +117,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Hands the run to an engine.
-    pub(crate) fn own(&mut self, owner: EngineId) {
-        self.changed |= self.owner != owner;
-        self.owner = owner;
-    }
-
     /// Adds a log line.
     pub(crate) fn log(&mut self, at: Timestamp, line: LogLine) {
         self.log.push(&mut self.events, at, line);

@@ -20,8 +20,6 @@ const MAX_CONTEXT_BYTES: usize = 64 << 10;
 /// A body that reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Submission {
-    /// The project it names.
-    pub(crate) project: Option<ProjectId>,
     pub(crate) trigger: Arc<str>,
     pub(crate) definition: Arc<Definition>,
     pub(crate) stored: StoredDefinition,
@@ -85,13 +83,9 @@ fn read_into(
 ) -> Option<Submission> {
     let mut object = Object::read(body, "", faults)?;
     object.optional("projectId");
-    let project = match named_project(body) {
-        Ok(project) => project,
-        Err(_) => {
-            object.fault("projectId", "expected a UUID");
-            None
-        }
-    };
+    if named_project(body).is_err() {
+        object.fault("projectId", "expected a UUID");
+    }
     let trigger = trigger(&mut object);
     let definition = object.required("definition").and_then(|json| {
         let read = workflow::read(json, definition_faults)?;
