@@ -42,7 +42,10 @@ impl Profile {
 
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, profile)| *profile == self).map_or("none", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, profile)| *profile == self)
+            .map_or("none", |(name, _)| name)
     }
 }
 
@@ -60,12 +63,18 @@ pub enum BackendKind {
 
 impl BackendKind {
     /// All of them, as the API spells them.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("none", Self::None), ("bubblewrap", Self::Bubblewrap), ("docker", Self::Docker)];
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("none", Self::None),
+        ("bubblewrap", Self::Bubblewrap),
+        ("docker", Self::Docker),
+    ];
 
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("none", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, kind)| *kind == self)
+            .map_or("none", |(name, _)| name)
     }
 
     /// The capability that a worker advertises for it.
@@ -93,7 +102,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 4 << 30, millicpus: 2000, pids: 512, tmpfs: 512 << 20 }
+        Self {
+            memory: 4 << 30,
+            millicpus: 2000,
+            pids: 512,
+            tmpfs: 512 << 20,
+        }
     }
 }
 
@@ -118,7 +132,8 @@ pub enum Access {
 /// A folder of the host that is shown inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// The folder outside.
+    /// The folder outside. One to be written is given to the job's own uid, with all it holds; one to be read must be
+    /// readable by everyone (its parents need not be), because the job's uid is not the worker's.
     pub host: PathBuf,
     /// Its path inside.
     pub inside: PathBuf,
@@ -233,6 +248,33 @@ pub enum LimitKind {
     Disk,
 }
 
+/// By what a sandbox's limits hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforcement {
+    /// Control groups, version 2.
+    CgroupV2,
+    /// Control groups, version 1.
+    CgroupV1,
+    /// Resource limits of each process, and a supervisor that ends the sandbox when the sum is too much. The share of CPU
+    /// time is not held.
+    Rlimits,
+    /// The container engine.
+    Engine,
+}
+
+impl Enforcement {
+    /// As receipts spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CgroupV2 => "cgroup-v2",
+            Self::CgroupV1 => "cgroup-v1",
+            Self::Rlimits => "rlimits",
+            Self::Engine => "engine",
+        }
+    }
+}
+
 /// What a sandbox has used so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -271,12 +313,18 @@ pub enum SandboxError {
 impl SandboxError {
     /// A failure told in words.
     pub fn failed(what: impl Into<String>) -> Self {
-        Self::Failed { what: what.into(), source: None }
+        Self::Failed {
+            what: what.into(),
+            source: None,
+        }
     }
 
     /// A failure of the host.
     pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
-        Self::Failed { what: what.into(), source: Some(source) }
+        Self::Failed {
+            what: what.into(),
+            source: Some(source),
+        }
     }
 }
 
@@ -314,6 +362,9 @@ pub trait Running: Send + Sync {
     /// # Errors
     /// When the sandbox has gone, or the program is not there ([`Exit::Code`] 127 is a program's own answer, not this).
     async fn exec(&self, exec: Exec) -> Result<Process, SandboxError>;
+
+    /// By what its limits hold.
+    fn enforcement(&self) -> Enforcement;
 
     /// What it uses now.
     ///

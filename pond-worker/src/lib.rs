@@ -1,1 +1,3 @@
-//! placeholder
+//! All that runs on a Pond worker host.
+
+pub mod sandbox;
