@@ -155,7 +155,7 @@ fn spawn(init: &Path, control: UnixStream) -> io::Result<Arc<Process>> {
                 .stdin(OwnedFd::from(control))
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped());
-            let started = command.current_dir("/").spawn();
+            let started = spawn_once_closed(command.current_dir("/"));
             drop(command);
             match started {
                 Err(error) => drop(told.send(Err(error))),
@@ -172,4 +172,18 @@ fn spawn(init: &Path, control: UnixStream) -> io::Result<Arc<Process>> {
             }
         })?;
     hear.recv().map_err(io::Error::other)?
+}
+
+/// Starts a program that this process has just written. While another thread starts something, its child holds the written
+/// file open for a moment, and the kernel does not execute a file that is open for writing.
+fn spawn_once_closed(command: &mut Command) -> io::Result<Child> {
+    let until = Instant::now() + Duration::from_secs(2);
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            outcome => return outcome,
+        }
+    }
 }

@@ -130,11 +130,12 @@ impl Pipe {
         self.buffer.split().freeze()
     }
 
-    /// What is there now, without waiting.
+    /// What is there now, without waiting. Asks the kernel itself: the runtime only knows what it has been told so far.
     fn now(&mut self) -> Option<Bytes> {
-        self.buffer.reserve(CHUNK);
-        let read = self.pipe.as_mut()?.try_read_buf(&mut self.buffer);
-        read.is_ok_and(|read| read > 0).then(|| self.buffer.split().freeze())
+        let mut chunk = vec![0; CHUNK];
+        let read = rustix::io::read(self.pipe.as_ref()?, &mut chunk[..]).ok()?;
+        chunk.truncate(read);
+        (read > 0).then(|| Bytes::from(chunk))
     }
 
     /// Goes on reading for those who have inherited the stream, to nowhere, so that they are neither stopped nor ended by it.

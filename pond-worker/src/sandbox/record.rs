@@ -190,8 +190,13 @@ fn empty(groups: &[PathBuf]) -> io::Result<()> {
 fn kill_all_of(uid: u32) -> usize {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let theirs = pids.filter(|pid| real_uid(*pid) == Some(uid) && Identity::of(*pid).is_some());
-    theirs.map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL)).count()
+    let theirs: Vec<i32> = pids
+        .filter(|pid| real_uid(*pid) == Some(uid) && Identity::of(*pid).is_some())
+        .collect();
+    for pid in &theirs {
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    }
+    theirs.len()
 }
 
 fn real_uid(pid: i32) -> Option<u32> {

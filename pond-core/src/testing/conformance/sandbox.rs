@@ -67,8 +67,7 @@ impl Bench {
         let name = format!("case-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let work = self.folder.join(&name);
         fs::create_dir(&work).expect("the bench's folder is writable");
-        fs::copy(&self.probe, work.join("probe")).expect("the probe is there");
-        fs::set_permissions(work.join("probe"), fs::Permissions::from_mode(0o755)).expect("own file");
+        lay_program(&self.probe, &work.join("probe"));
         let mounts = vec![Mount {
             host: work,
             inside: "/work".into(),
@@ -112,6 +111,19 @@ impl Bench {
         assert_eq!(room.sh("echo next").await.out, "next\n");
         room.end().await;
     }
+}
+
+/// Copies a program, in another process: one that this process had written itself could not be executed while any other
+/// thread's child holds it open.
+pub fn lay_program(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("--")
+        .arg(from)
+        .arg(to)
+        .status()
+        .expect("cp is there");
+    assert!(copied.success(), "{} cannot be copied", from.display());
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("own file");
 }
 
 impl Room {

@@ -71,7 +71,7 @@ impl GroupV1 {
             .find(|file| file.exists())
     }
 
-    fn write(&self, name: &str, value: impl ToString) -> io::Result<()> {
+    fn write(&self, name: &str, value: &(impl ToString + ?Sized)) -> io::Result<()> {
         let file = self
             .file(name)
             .ok_or_else(|| io::Error::other(format!("no control group has {name}")))?;
@@ -99,14 +99,14 @@ impl Group for GroupV1 {
     }
 
     fn limit(&self, limits: &Limits) -> io::Result<()> {
-        self.write("memory.limit_in_bytes", limits.memory)?;
+        self.write("memory.limit_in_bytes", &limits.memory)?;
         // Memory and swap together, so that nothing is swapped. Absent where the kernel does not account swap.
         if self.file("memory.memsw.limit_in_bytes").is_some() {
-            self.write("memory.memsw.limit_in_bytes", limits.memory)?;
+            self.write("memory.memsw.limit_in_bytes", &limits.memory)?;
         }
-        self.write("pids.max", limits.pids)?;
-        self.write("cpu.cfs_period_us", 100_000)?;
-        self.write("cpu.cfs_quota_us", u64::from(limits.millicpus.max(10)) * 100)
+        self.write("pids.max", &limits.pids)?;
+        self.write("cpu.cfs_period_us", &100_000)?;
+        self.write("cpu.cfs_quota_us", &(u64::from(limits.millicpus.max(10)) * 100))
     }
 
     fn usage(&self) -> io::Result<Usage> {

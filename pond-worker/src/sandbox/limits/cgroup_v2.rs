@@ -72,26 +72,24 @@ impl GroupV2 {
         Self { folder }
     }
 
-    fn write(&self, file: &str, value: impl ToString) -> io::Result<()> {
+    fn write(&self, file: &str, value: &(impl ToString + ?Sized)) -> io::Result<()> {
         fs::write(self.folder.join(file), value.to_string())
     }
 }
 
 impl Group for GroupV2 {
     fn add(&self, pid: u32) -> io::Result<()> {
-        self.write("cgroup.procs", pid)
+        self.write("cgroup.procs", &pid)
     }
 
     fn limit(&self, limits: &Limits) -> io::Result<()> {
-        self.write("memory.max", limits.memory)?;
+        self.write("memory.max", &limits.memory)?;
         if self.folder.join("memory.swap.max").exists() {
-            self.write("memory.swap.max", 0)?;
+            self.write("memory.swap.max", &0)?;
         }
-        self.write("pids.max", limits.pids)?;
-        self.write(
-            "cpu.max",
-            format!("{} 100000", u64::from(limits.millicpus.max(10)) * 100),
-        )
+        self.write("pids.max", &limits.pids)?;
+        let quota = format!("{} 100000", u64::from(limits.millicpus.max(10)) * 100);
+        self.write("cpu.max", &quota)
     }
 
     fn usage(&self) -> io::Result<Usage> {
@@ -112,18 +110,18 @@ impl Group for GroupV2 {
     }
 
     fn freeze(&self) -> io::Result<()> {
-        self.write("cgroup.freeze", 1)
+        self.write("cgroup.freeze", &1)
     }
 
     fn thaw(&self) -> io::Result<()> {
-        self.write("cgroup.freeze", 0)
+        self.write("cgroup.freeze", &0)
     }
 
     fn kill(&self) -> io::Result<usize> {
         let seen = super::members(&self.folder)?.len();
         if seen > 0 {
             // Also reaches frozen members, and none can be born in between.
-            self.write("cgroup.kill", 1)
+            self.write("cgroup.kill", &1)
                 .or_else(|_| super::kill_members(&self.folder).map(drop))?;
         }
         Ok(seen)
