@@ -1,3 +1,4 @@
-//! All that runs on a Pond worker host.
+//! All that runs on a Pond worker host: sandboxes, the broker, the one dialer, the built-in agent loop.
 
 pub mod net;
+pub mod sandbox;
