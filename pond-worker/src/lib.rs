@@ -1,1 +1,3 @@
-//! placeholder
+//! All that runs on a Pond worker host: sandboxes, broker, sources, the mini agent loop.
+
+pub mod broker;
