@@ -4,6 +4,7 @@ pub mod clock;
 pub mod entropy;
 pub mod error;
 pub mod id;
+pub mod outbound;
 pub mod preflight;
 pub mod sandbox;
 pub mod scope;

@@ -42,7 +42,10 @@ impl Profile {
 
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, profile)| *profile == self).map_or("none", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, profile)| *profile == self)
+            .map_or("none", |(name, _)| name)
     }
 }
 
@@ -60,12 +63,18 @@ pub enum BackendKind {
 
 impl BackendKind {
     /// All of them, as the API spells them.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("none", Self::None), ("bubblewrap", Self::Bubblewrap), ("docker", Self::Docker)];
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("none", Self::None),
+        ("bubblewrap", Self::Bubblewrap),
+        ("docker", Self::Docker),
+    ];
 
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("none", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, kind)| *kind == self)
+            .map_or("none", |(name, _)| name)
     }
 
     /// The capability that a worker advertises for it.
@@ -93,7 +102,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 4 << 30, millicpus: 2000, pids: 512, tmpfs: 512 << 20 }
+        Self {
+            memory: 4 << 30,
+            millicpus: 2000,
+            pids: 512,
+            tmpfs: 512 << 20,
+        }
     }
 }
 
@@ -271,12 +285,18 @@ pub enum SandboxError {
 impl SandboxError {
     /// A failure told in words.
     pub fn failed(what: impl Into<String>) -> Self {
-        Self::Failed { what: what.into(), source: None }
+        Self::Failed {
+            what: what.into(),
+            source: None,
+        }
     }
 
     /// A failure of the host.
     pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
-        Self::Failed { what: what.into(), source: Some(source) }
+        Self::Failed {
+            what: what.into(),
+            source: Some(source),
+        }
     }
 }
 

@@ -23,4 +23,4 @@ pub use grant::{Feature, Grant, GrantError};
 pub use provider::{Auth, PROVIDERS, Provider, Route, provider};
 pub use refusal::Refusal;
 pub use serve::{Broker, BrokerHandle, Parts};
-pub use upstream::{Upstream, UpstreamError};
+pub use upstream::{Upstream, UpstreamError, dialled};

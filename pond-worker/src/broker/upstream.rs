@@ -1,11 +1,25 @@
 //! The broker's way to the provider, as a port: one request, one answer, no redirects followed.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use hyper::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, connect::Connect};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use pond_core::outbound::Purpose;
+
+use crate::net::{Connector, Dialer, Protocols};
+
+/// How long an idle connection to the provider is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// How many idle connections are kept: as many as one job may have calls, so that none is dialled anew in between.
+const IDLE_PER_HOST: usize = 64;
+/// Bytes of an answer's head.
+const MAX_HEAD: usize = 256 << 10;
 
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -37,4 +51,17 @@ where
             })
         })
     }
+}
+
+/// The way to providers through the worker's dialer. Its connections are shared by all brokers that are given it.
+pub fn dialled(dialer: Dialer) -> Arc<dyn Upstream> {
+    let connector = Connector::new(dialer, Purpose::Model, Protocols::Http2OrHttp1);
+    let client: legacy::Client<Connector, Full<Bytes>> = legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .http1_max_buf_size(MAX_HEAD)
+        .build(connector);
+    Arc::new(client)
 }

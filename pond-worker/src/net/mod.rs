@@ -1,0 +1,18 @@
+//! The one dialer of the whole system. Broker, sources, webhooks and dispatches all reach the outside through it, so the
+//! outbound rule of [`pond_core::outbound`] holds for each of them: resolve, judge every address, dial a judged one.
+//!
+//! Nothing global is installed: the TLS provider is given explicitly and the resolver is the dialer's own.
+
+mod client;
+mod dialer;
+mod resolve;
+mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tls;
+
+pub use client::{Body, BoxError, Connector, HttpClient, Protocols, SendError, client, empty_body, full_body};
+pub use dialer::{CONNECT_TIMEOUT, DialError, Dialer, DialerSettings, MAX_ADDRESSES};
+pub use resolve::{DnsResolver, LookupError, Resolve};
+pub use stream::Stream;
+pub use tls::{CaFileError, SetupError, read_ca_file};
