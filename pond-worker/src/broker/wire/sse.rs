@@ -64,8 +64,9 @@ impl Sse {
     fn keep(&mut self, part: &[u8]) {
         if self.line.len() + part.len() > MAX_EVENT {
             self.too_long = true;
-            // A line must stay non-empty to be told from a blank one.
-            self.line.truncate(1);
+            // A line must stay non-empty to be told from a blank one: the rest reads as a comment.
+            self.line.clear();
+            self.line.push(b':');
         } else {
             self.line.extend_from_slice(part);
         }
