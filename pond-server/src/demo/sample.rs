@@ -11,7 +11,8 @@ use serde_json::json;
 use super::script::{Counts, Script, Turn};
 
 /// What the agent is asked to do.
-pub const SAMPLE_PROMPT: &str = "The test of this repository fails: run `sh test.sh`, find the bug, fix it, and run the test again.";
+pub const SAMPLE_PROMPT: &str =
+    "The test of this repository fails: run `sh test.sh`, find the bug, fix it, and run the test again.";
 
 const README: &str = "# sum\n\n`src/sum.sh` adds up its arguments. `sh test.sh` tests it.\n";
 const BROKEN: &str = "#!/bin/sh\n# Adds up its arguments.\ntotal=0\nfor number in \"$@\"; do\n  total=$((total - number))\ndone\necho \"$total\"\n";
@@ -69,18 +70,31 @@ impl Sample {
     /// When the folder cannot be written or `git` cannot be run.
     pub fn write(path: &Path) -> Result<Self, SampleError> {
         fs::create_dir_all(path.join("src"))?;
-        for (name, content, mode) in
-            [("README.md", README, 0o644), ("src/sum.sh", BROKEN, 0o755), ("test.sh", TEST, 0o755)]
-        {
+        for (name, content, mode) in [
+            ("README.md", README, 0o644),
+            ("src/sum.sh", BROKEN, 0o755),
+            ("test.sh", TEST, 0o755),
+        ] {
             let file = path.join(name);
             fs::write(&file, content)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
         }
-        git(path, "init", &["-q", "--template=", "--object-format=sha1", "--initial-branch=main"])?;
+        git(
+            path,
+            "init",
+            &["-q", "--template=", "--object-format=sha1", "--initial-branch=main"],
+        )?;
         git(path, "add", &["-A"])?;
-        git(path, "commit", &["-q", "--no-verify", "--no-gpg-sign", "-m", "sum: adds up its arguments"])?;
+        git(
+            path,
+            "commit",
+            &["-q", "--no-verify", "--no-gpg-sign", "-m", "sum: adds up its arguments"],
+        )?;
         let commit = git(path, "rev-parse", &["HEAD"])?;
-        Ok(Self { path: path.to_owned(), commit })
+        Ok(Self {
+            path: path.to_owned(),
+            commit,
+        })
     }
 }
 
@@ -96,9 +110,25 @@ fn git(path: &Path, step: &'static str, arguments: &[&str]) -> Result<String, Sa
         command.env(format!("GIT_{role}_EMAIL"), "demo@example.invalid");
         command.env(format!("GIT_{role}_DATE"), "2025-01-01T00:00:00Z");
     }
-    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("LC_ALL", "C");
-    let settings = ["-c", "core.hooksPath=/dev/null", "-c", "core.fileMode=true", "-c", "core.autocrlf=false"];
-    command.arg("-C").arg(path).args(settings).arg(step).args(arguments).stdin(Stdio::null());
+    command
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("LC_ALL", "C");
+    let settings = [
+        "-c",
+        "core.hooksPath=/dev/null",
+        "-c",
+        "core.fileMode=true",
+        "-c",
+        "core.autocrlf=false",
+    ];
+    command
+        .arg("-C")
+        .arg(path)
+        .args(settings)
+        .arg(step)
+        .args(arguments)
+        .stdin(Stdio::null());
     let output = command.output().map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
         return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
@@ -108,16 +138,29 @@ fn git(path: &Path, step: &'static str, arguments: &[&str]) -> Result<String, Sa
 
 /// The script that fixes the sample with the tools `shell`, `read_file` and `write_file`.
 pub fn fixing_script() -> Script {
-    let counts = |input, output, cache_read, cache_write| Counts { input, output, cache_read, cache_write };
+    let counts = |input, output, cache_read, cache_write| Counts {
+        input,
+        output,
+        cache_read,
+        cache_write,
+    };
     let test = json!({"command": "sh test.sh"});
     Script {
         turns: vec![
-            Turn::tool("I'll read the program first.", "read_file", json!({"path": "src/sum.sh"}))
-                .billed(counts(412, 41, 0, 380)),
+            Turn::tool(
+                "I'll read the program first.",
+                "read_file",
+                json!({"path": "src/sum.sh"}),
+            )
+            .billed(counts(412, 41, 0, 380)),
             Turn::tool("The loop subtracts. Let me see the test fail.", "shell", test.clone())
                 .billed(counts(96, 38, 380, 120)),
-            Turn::tool("It has to add.", "write_file", json!({"path": "src/sum.sh", "content": FIXED}))
-                .billed(counts(71, 117, 500, 77)),
+            Turn::tool(
+                "It has to add.",
+                "write_file",
+                json!({"path": "src/sum.sh", "content": FIXED}),
+            )
+            .billed(counts(71, 117, 500, 77)),
             Turn::tool("Now the test again.", "shell", test).billed(counts(53, 33, 577, 140)),
             Turn::text("Fixed: `src/sum.sh` subtracted its arguments where it should add them. All tests pass now.")
                 .billed(counts(48, 29, 717, 0)),

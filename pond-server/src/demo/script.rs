@@ -15,7 +15,9 @@ pub struct Script {
 impl Script {
     /// A script of one answer.
     pub fn saying(text: &str) -> Self {
-        Self { turns: vec![Turn::text(text)] }
+        Self {
+            turns: vec![Turn::text(text)],
+        }
     }
 
     pub(super) fn turn(&self, index: usize) -> (usize, &Turn) {
@@ -40,13 +42,23 @@ pub struct Turn {
 impl Turn {
     /// An answer in words.
     pub fn text(text: &str) -> Self {
-        Self { text: text.to_owned(), counts: Counts::default(), ..Self::default() }
+        Self {
+            text: text.to_owned(),
+            counts: Counts::default(),
+            ..Self::default()
+        }
     }
 
     /// An answer that calls one tool.
     pub fn tool(text: &str, name: &str, arguments: Value) -> Self {
-        let tools = vec![ToolUse { name: name.to_owned(), arguments }];
-        Self { tools, ..Self::text(text) }
+        let tools = vec![ToolUse {
+            name: name.to_owned(),
+            arguments,
+        }];
+        Self {
+            tools,
+            ..Self::text(text)
+        }
     }
 
     /// The same, billed with these counts.
@@ -58,7 +70,10 @@ impl Turn {
     /// The same, with a fault.
     #[must_use]
     pub fn faulty(self, fault: Fault) -> Self {
-        Self { fault: Some(fault), ..self }
+        Self {
+            fault: Some(fault),
+            ..self
+        }
     }
 }
 
@@ -86,7 +101,12 @@ pub struct Counts {
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { input: 120, output: 35, cache_read: 0, cache_write: 0 }
+        Self {
+            input: 120,
+            output: 35,
+            cache_read: 0,
+            cache_write: 0,
+        }
     }
 }
 

@@ -99,7 +99,10 @@ impl ScriptedModel {
         assert!(!script.turns.is_empty(), "a script has at least one turn");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let model = Arc::new(Model { script, book: Mutex::default() });
+        let model = Arc::new(Model {
+            script,
+            book: Mutex::default(),
+        });
         let app = Router::new().fallback(answer).with_state(model.clone());
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
@@ -183,12 +186,18 @@ fn record(model: &Model, target: String, headers: &HeaderMap, body: &Value) {
     if book.requests.len() == MAX_RECORDED {
         book.requests.remove(0);
     }
-    book.requests.push(Recorded { target, headers: headers.clone(), body: body.clone() });
+    book.requests.push(Recorded {
+        target,
+        headers: headers.clone(),
+        body: body.clone(),
+    });
 }
 
 fn has_key(headers: &HeaderMap) -> bool {
     let bare = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     bare.or(bearer) == Some(KEY)
 }
 
@@ -197,7 +206,12 @@ fn error(wire: Wire, status: StatusCode, kind: &str) -> Response {
 }
 
 fn embed(model: &Model, name: &str, body: &Value) -> Response {
-    let counts = Counts { input: body["input"].to_string().len() as u64, output: 0, cache_read: 0, cache_write: 0 };
+    let counts = Counts {
+        input: body["input"].to_string().len() as u64,
+        output: 0,
+        cache_read: 0,
+        cache_write: 0,
+    };
     model.book().bills.entry(name.to_owned()).or_default().add(&counts);
     axum::Json(json!({
         "object": "list", "model": name,
@@ -223,8 +237,17 @@ async fn talk(model: &Model, wire: wire::Talk, name: String, body: &Value) -> Re
         _ => {}
     }
     model.book().bills.entry(name.clone()).or_default().add(&turn.counts);
-    let answer = wire::Answer { model: &name, id: index, turn, usage_asked: wire::usage_asked(body) };
-    if body["stream"].as_bool() == Some(true) { streamed(wire, &answer) } else { whole(wire, &answer) }
+    let answer = wire::Answer {
+        model: &name,
+        id: index,
+        turn,
+        usage_asked: wire::usage_asked(body),
+    };
+    if body["stream"].as_bool() == Some(true) {
+        streamed(wire, &answer)
+    } else {
+        whole(wire, &answer)
+    }
 }
 
 fn whole(wire: wire::Talk, answer: &wire::Answer<'_>) -> Response {
@@ -234,7 +257,11 @@ fn whole(wire: wire::Talk, answer: &wire::Answer<'_>) -> Response {
         Some(Fault::Cut { .. } | Fault::Endless) => broken(vec![text[..text.len() / 2].to_owned()]),
         _ => Body::from(text),
     };
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    (
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        body,
+    )
+        .into_response()
 }
 
 fn streamed(wire: wire::Talk, answer: &wire::Answer<'_>) -> Response {
@@ -246,7 +273,10 @@ fn streamed(wire: wire::Talk, answer: &wire::Answer<'_>) -> Response {
             broken(events)
         }
         Some(Fault::Endless) => {
-            let more = Turn { text: "and so on ".into(), ..answer.turn.clone() };
+            let more = Turn {
+                text: "and so on ".into(),
+                ..answer.turn.clone()
+            };
             let more = wire.deltas(&wire::Answer { turn: &more, ..*answer }).concat();
             let first = wire.events(answer).into_iter().take(1);
             let endless = stream::iter(first.chain(std::iter::repeat(more)));
@@ -254,7 +284,14 @@ fn streamed(wire: wire::Talk, answer: &wire::Answer<'_>) -> Response {
         }
         _ => Body::from_stream(stream::iter(events).map(Bytes::from).map(Ok::<_, Infallible>)),
     };
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))], body).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        )],
+        body,
+    )
+        .into_response()
 }
 
 /// A body that breaks off behind these parts, without the end that HTTP asks for.

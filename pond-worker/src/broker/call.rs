@@ -1,7 +1,7 @@
 //! The record of one model call, and the place where budgets have their say.
 
 use pond_core::clock::Timestamp;
-use pond_core::usage::{Pico, Tokens};
+use pond_core::usage::{Pico, Tokens, UsageTotals};
 use uuid::Uuid;
 
 /// One call to a model that the provider bills, or tried to: the `model.call` telemetry with its cost.
@@ -25,6 +25,19 @@ pub struct ModelCall {
     pub estimated: bool,
     /// What it cost; none when the model has no price for what it used.
     pub cost: Option<Pico>,
+}
+
+impl ModelCall {
+    /// The call as a sum of one.
+    pub fn totals(&self) -> UsageTotals {
+        UsageTotals {
+            calls: 1,
+            tokens: self.tokens,
+            cost: self.cost.unwrap_or_default(),
+            unpriced_calls: u64::from(self.cost.is_none()),
+            estimated_calls: u64::from(self.estimated),
+        }
+    }
 }
 
 /// No further call is paid for.

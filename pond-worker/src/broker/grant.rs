@@ -47,7 +47,10 @@ impl Feature {
 
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, feature)| *feature == self).map_or("", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, feature)| *feature == self)
+            .map_or("", |(name, _)| name)
     }
 }
 
@@ -62,7 +65,9 @@ impl FromStr for Feature {
 
     fn from_str(text: &str) -> Result<Self, GrantError> {
         let known = Self::ALL.iter().find(|(name, _)| *name == text);
-        known.map(|(_, feature)| *feature).ok_or_else(|| GrantError::UnknownFeature(text.to_owned()))
+        known
+            .map(|(_, feature)| *feature)
+            .ok_or_else(|| GrantError::UnknownFeature(text.to_owned()))
     }
 }
 
@@ -113,17 +118,29 @@ impl Grant {
         remote_features: BTreeSet<Feature>,
     ) -> Result<Self, GrantError> {
         let value = |name: &str| credential.get(name).filter(|value| !value.is_empty());
-        let found = provider.keys.iter().find_map(|(name, auth)| Some((*name, *auth, value(name)?)));
+        let found = provider
+            .keys
+            .iter()
+            .find_map(|(name, auth)| Some((*name, *auth, value(name)?)));
         let (name, auth, key) = found.ok_or_else(|| GrantError::MissingKey(provider.key_names()))?;
         if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(GrantError::BadKey(name));
         }
         let base = match value(provider.base_url_env) {
             Some(url) => url.expose(),
-            None => provider.default_base.ok_or(GrantError::MissingBaseUrl(provider.base_url_env))?,
+            None => provider
+                .default_base
+                .ok_or(GrantError::MissingBaseUrl(provider.base_url_env))?,
         };
         let base = base_url(base, provider.version_path).ok_or(GrantError::BadBaseUrl(provider.base_url_env))?;
-        Ok(Self { provider, auth, key: key.clone(), base, models, remote_features })
+        Ok(Self {
+            provider,
+            auth,
+            key: key.clone(),
+            base,
+            models,
+            remote_features,
+        })
     }
 
     /// The provider.
@@ -154,13 +171,26 @@ mod tests {
     use crate::broker::provider;
 
     fn grant(name: &str, values: &[(&str, &str)]) -> Result<Grant, GrantError> {
-        let credential = values.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect();
-        Grant::new(provider(name).expect("a known provider"), &credential, BTreeMap::new(), BTreeSet::new())
+        let credential = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
+            .collect();
+        Grant::new(
+            provider(name).expect("a known provider"),
+            &credential,
+            BTreeMap::new(),
+            BTreeSet::new(),
+        )
     }
 
     #[test]
     fn base_urls_with_and_without_version_path_are_the_same() {
-        for base in ["https://x.test", "https://x.test/", "https://x.test/v1", "https://x.test/v1/"] {
+        for base in [
+            "https://x.test",
+            "https://x.test/",
+            "https://x.test/v1",
+            "https://x.test/v1/",
+        ] {
             let openai = grant("openai", &[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", base)]);
             assert_eq!(openai.expect("a grant").base, "https://x.test", "{base}");
         }
@@ -182,7 +212,15 @@ mod tests {
             grant("openai", &[("OPENAI_API_KEY", "k\r\nx: y")]).expect_err("a split header"),
             GrantError::BadKey("OPENAI_API_KEY")
         );
-        for bad in ["ftp://x", "x", "https://u:p@x", "https://x/?a=b", "https://x/../y", "https://x/%2e%2e", "/v1"] {
+        for bad in [
+            "ftp://x",
+            "x",
+            "https://u:p@x",
+            "https://x/?a=b",
+            "https://x/../y",
+            "https://x/%2e%2e",
+            "/v1",
+        ] {
             let made = grant("openai", &[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", bad)]);
             assert_eq!(made.expect_err(bad), GrantError::BadBaseUrl("OPENAI_BASE_URL"));
         }

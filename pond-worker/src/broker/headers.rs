@@ -11,8 +11,16 @@ const REQUEST: [&str; 3] = ["accept", "anthropic-version", "user-agent"];
 
 /// Headers of an answer that pass. Those that name the account behind the key do not.
 const ANSWER: [&str; 10] = [
-    "cache-control", "content-type", "date", "openai-processing-ms", "openai-version", "request-id", "retry-after",
-    "retry-after-ms", "x-request-id", "x-should-retry",
+    "cache-control",
+    "content-type",
+    "date",
+    "openai-processing-ms",
+    "openai-version",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-request-id",
+    "x-should-retry",
 ];
 
 /// Families of headers that tell limits.
@@ -37,7 +45,9 @@ pub(super) fn request(grant: &Grant, client: &HeaderMap, has_body: bool) -> Resu
 }
 
 fn betas(grant: &Grant, client: &HeaderMap, headers: &mut HeaderMap) -> Result<(), Refusal> {
-    let Some(betas) = grant.provider.beta else { return Ok(()) };
+    let Some(betas) = grant.provider.beta else {
+        return Ok(());
+    };
     let mut passing = Vec::new();
     for value in client.get_all(betas.header) {
         for beta in value.to_str().unwrap_or("").split(',').map(str::trim) {

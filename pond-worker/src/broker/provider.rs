@@ -10,8 +10,12 @@ use super::refusal::Refusal;
 use super::wire::{self, Wire};
 
 /// Every provider. To add one: a file in `wire` and a line here.
-pub static PROVIDERS: [&Provider; 4] =
-    [&wire::anthropic::ANTHROPIC, &wire::openai::OPENAI, &wire::openai::OPENAI_COMPATIBLE, &wire::openai::OPENROUTER];
+pub static PROVIDERS: [&Provider; 4] = [
+    &wire::anthropic::ANTHROPIC,
+    &wire::openai::OPENAI,
+    &wire::openai::OPENAI_COMPATIBLE,
+    &wire::openai::OPENROUTER,
+];
 
 /// The provider of this name.
 pub fn provider(name: &str) -> Option<&'static Provider> {
@@ -57,12 +61,18 @@ impl Provider {
 
     /// The route of a request, by exact path alone: nothing is decoded or normalised, so there is nothing to trick.
     pub fn route(&self, method: &Method, path: &str) -> Option<&'static Route> {
-        self.routes.iter().find(|route| route.method == *method && (route.path == path || route.alias == Some(path)))
+        self.routes
+            .iter()
+            .find(|route| route.method == *method && (route.path == path || route.alias == Some(path)))
     }
 
     /// The paths, for the text of a refusal.
     pub fn paths(&self) -> String {
-        self.routes.iter().map(|route| format!("{} {}", route.method, route.path)).collect::<Vec<_>>().join(", ")
+        self.routes
+            .iter()
+            .map(|route| format!("{} {}", route.method, route.path))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 

@@ -50,9 +50,13 @@ pub(super) async fn answer(broker: Arc<Shared>, request: Request<Incoming>) -> R
 fn refused(refusal: &Refusal, body: String) -> Answer {
     let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *answer.status_mut() = refusal.status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Both providers' client libraries heed it: asking again would not help.
-    answer.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
+    answer
+        .headers_mut()
+        .insert("x-should-retry", HeaderValue::from_static("false"));
     answer
 }
 
@@ -103,7 +107,11 @@ fn mark(billed: &mut Option<Billed>, phase: Phase) {
 fn route(broker: &Shared, request: &Request<Incoming>) -> Result<&'static Route, Refusal> {
     let provider = broker.grant.provider;
     provider.route(request.method(), request.uri().path()).ok_or_else(|| {
-        let text = format!("this job's broker speaks to provider `{}`: {}", provider.name, provider.paths());
+        let text = format!(
+            "this job's broker speaks to provider `{}`: {}",
+            provider.name,
+            provider.paths()
+        );
         Refusal::forbidden("path_not_allowed", text)
     })
 }
@@ -112,20 +120,28 @@ fn route(broker: &Shared, request: &Request<Incoming>) -> Result<&'static Route,
 fn target(broker: &Shared, route: &Route, asked: &Uri) -> Result<Uri, Refusal> {
     let mut url = format!("{}{}", broker.grant.base, route.path);
     let pairs = asked.query().unwrap_or("").split('&');
-    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let plain = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
     for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
         if route.query.contains(&name) && plain(value) {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str(&format!("{name}={value}"));
         }
     }
-    url.parse().map_err(|_| Refusal::upstream("the credential's base URL cannot be dialled"))
+    url.parse()
+        .map_err(|_| Refusal::upstream("the credential's base URL cannot be dialled"))
 }
 
 /// Waits for its share of a bound.
 async fn take(bound: &Arc<Semaphore>, share: usize) -> Result<OwnedSemaphorePermit, Refusal> {
     let share = u32::try_from(share).unwrap_or(u32::MAX);
-    bound.clone().acquire_many_owned(share).await.map_err(|_| Refusal::upstream("the broker ends"))
+    bound
+        .clone()
+        .acquire_many_owned(share)
+        .await
+        .map_err(|_| Refusal::upstream("the broker ends"))
 }
 
 /// Reads and judges a body, and edits it where that is needed.
@@ -136,7 +152,11 @@ async fn judged(
 ) -> Result<(Bytes, Asked, OwnedSemaphorePermit), Refusal> {
     if request.headers().contains_key(header::CONTENT_ENCODING) {
         let text = "a compressed body cannot be checked: send it plain";
-        return Err(Refusal::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", text));
+        return Err(Refusal::with_status(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            text,
+        ));
     }
     let body = request.into_body();
     let expected = usize::try_from(body.size_hint().upper().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
@@ -148,7 +168,9 @@ async fn judged(
     };
     let (body, asked) = match expected <= LARGE_BODY {
         true => judge()?,
-        false => tokio::task::spawn_blocking(judge).await.map_err(|_| Refusal::malformed("the body cannot be read"))??,
+        false => tokio::task::spawn_blocking(judge)
+            .await
+            .map_err(|_| Refusal::malformed("the body cannot be read"))??,
     };
     Ok((body, asked, share))
 }
@@ -179,7 +201,11 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
         Ok(Err(_)) => Err(Refusal::malformed("the body broke off")),
         Err(_) => {
             let text = "the body did not come in time";
-            Err(Refusal::with_status(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", text))
+            Err(Refusal::with_status(
+                StatusCode::REQUEST_TIMEOUT,
+                "invalid_request_error",
+                text,
+            ))
         }
     }
 }
@@ -188,7 +214,10 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 async fn bill(broker: &Arc<Shared>, wire: &'static dyn Wire, asked: Asked, bytes: usize) -> Result<Billed, Refusal> {
     let ends = |_| Refusal::upstream("the job ends");
     let place = broker.calls.clone().reserve_owned().await.map_err(ends)?;
-    broker.spend.before().map_err(|spent| Refusal::forbidden("budget_exceeded", spent.message))?;
+    broker
+        .spend
+        .before()
+        .map_err(|spent| Refusal::forbidden("budget_exceeded", spent.message))?;
     Ok(Billed {
         broker: broker.clone(),
         place: Some(place),
@@ -228,7 +257,9 @@ async fn send(
         Some(Ok(answer)) => answer,
     };
     if answer.status().is_redirection() || answer.status().is_informational() {
-        return Err(unbilled("the model provider answered with a redirect, which is not followed"));
+        return Err(unbilled(
+            "the model provider answered with a redirect, which is not followed",
+        ));
     }
     let encoding = answer.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding.as_bytes() != b"identity") {
@@ -274,7 +305,10 @@ fn relayed(
     deadline: Instant,
 ) -> Result<Answer, Refusal> {
     let (head, body) = answer.into_parts();
-    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let kind = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
     if let Some(billed) = &mut billed
         && kind.to_ascii_lowercase().starts_with(b"text/event-stream")
     {
@@ -285,4 +319,3 @@ fn relayed(
     *answer.headers_mut() = headers::answer(&broker.grant, &head.headers);
     Ok(answer)
 }
-

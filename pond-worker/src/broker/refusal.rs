@@ -16,20 +16,36 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal by policy.
     pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
-        Self { status: StatusCode::FORBIDDEN, code, message: message.into() }
+        Self {
+            status: StatusCode::FORBIDDEN,
+            code,
+            message: message.into(),
+        }
     }
 
     /// A request that cannot be read.
     pub fn malformed(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "invalid_request_error", message: message.into() }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: "invalid_request_error",
+            message: message.into(),
+        }
     }
 
     /// The provider cannot be reached or answers what it must not. Nothing of its words is told.
     pub fn upstream(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_GATEWAY, code: "upstream_failed", message: message.into() }
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            code: "upstream_failed",
+            message: message.into(),
+        }
     }
 
     pub(super) fn with_status(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use pond_core::clock::Timestamp;
-use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::call::ModelCall;
@@ -45,7 +45,10 @@ const HUNG_UP: u16 = 499;
 
 impl Billed {
     fn record(&self) -> ModelCall {
-        let nothing = Metered { tokens: Default::default(), estimated: false };
+        let nothing = Metered {
+            tokens: Default::default(),
+            estimated: false,
+        };
         let (status, metered) = match self.phase {
             Phase::Asked => (HUNG_UP, self.meter.read()),
             Phase::Unbilled(status) => (status, nothing),
@@ -57,7 +60,11 @@ impl Billed {
             id: broker.call_id(),
             ts: self.started,
             provider: broker.grant.provider.name,
-            cost: broker.grant.models.get(&self.model).and_then(|prices| prices.cost(&metered.tokens)),
+            cost: broker
+                .grant
+                .models
+                .get(&self.model)
+                .and_then(|prices| prices.cost(&metered.tokens)),
             model: self.model.clone(),
             status,
             latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
@@ -108,7 +115,15 @@ impl Relay {
         deadline: Instant,
     ) -> Self {
         let silence = Box::pin(sleep_until(Instant::now() + idle));
-        Self { inner, billed, _slot: slot, idle, silence, deadline: Box::pin(sleep_until(deadline)), ended: false }
+        Self {
+            inner,
+            billed,
+            _slot: slot,
+            idle,
+            silence,
+            deadline: Box::pin(sleep_until(deadline)),
+            ended: false,
+        }
     }
 
     fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<Cut> {
@@ -190,4 +205,3 @@ pub(super) fn deadline(total: Duration) -> Instant {
 pub(super) async fn until<F: Future>(deadline: Instant, answer: F) -> Option<F::Output> {
     tokio::time::timeout_at(deadline, answer).await.ok()
 }
-

@@ -70,10 +70,24 @@ impl Broker {
     /// Serves `grant` on `listener` until the handle is dropped. Each billed call is told on `calls` when it has ended; when
     /// that queue is full, the next call waits before it is sent.
     pub fn start(listener: UnixListener, grant: Grant, parts: Parts, calls: mpsc::Sender<ModelCall>) -> BrokerHandle {
-        let Parts { upstream, spend, clock, entropy } = parts;
+        let Parts {
+            upstream,
+            spend,
+            clock,
+            entropy,
+        } = parts;
         let slots = Arc::new(Semaphore::new(MAX_CALLS));
         let bodies = Arc::new(Semaphore::new(MAX_BODIES));
-        let shared = Arc::new(Shared { grant, upstream, spend, clock, entropy, calls, slots, bodies });
+        let shared = Arc::new(Shared {
+            grant,
+            upstream,
+            spend,
+            clock,
+            entropy,
+            calls,
+            slots,
+            bodies,
+        });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(accept(listener, shared, stop.clone(), tasks.clone()));
         tasks.close();
@@ -135,7 +149,9 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>, stop: CancellationT
 async fn connection(stream: UnixStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| proxy::answer(shared.clone(), request));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD);
     // A client that goes away, and an answer that is cut off, both end the connection; the call's record tells of it.
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a broker connection ended");

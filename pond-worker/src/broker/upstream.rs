@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use hyper::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::{Request, Response};
 use hyper_util::client::legacy::{self, connect::Connect};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pond_core::outbound::Purpose;

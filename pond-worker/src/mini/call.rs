@@ -86,10 +86,16 @@ impl Caller<'_> {
 }
 
 async fn send(socket: &Path, wire: MiniWire, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), String> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| format!("the broker: {error}"))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| format!("the broker: {error}"))?;
     let broke = |error: hyper::Error| format!("the broker's connection: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
-    let mut request = Request::post(wire.path()).body(Full::new(body)).map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broke)?;
+    let mut request = Request::post(wire.path())
+        .body(Full::new(body))
+        .map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_static("broker"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -99,7 +105,10 @@ async fn send(socket: &Path, wire: MiniWire, body: Bytes) -> Result<(StatusCode,
     }
     let answer = async {
         let (head, body) = sender.send_request(request).await.map_err(broke)?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| format!("the answer: {error}"))?;
+        let body = Limited::new(body, MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| format!("the answer: {error}"))?;
         Ok((head.status, head.headers, body.to_bytes()))
     };
     // The connection is driven here and not in a task of its own, so that nothing outlives this call.
@@ -116,12 +125,23 @@ async fn send(socket: &Path, wire: MiniWire, body: Bytes) -> Result<(StatusCode,
 
 fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Tried {
     let error = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let text = |name: &str| error["error"][name].as_str().unwrap_or("").chars().take(MAX_MESSAGE).collect::<String>();
+    let text = |name: &str| {
+        error["error"][name]
+            .as_str()
+            .unwrap_or("")
+            .chars()
+            .take(MAX_MESSAGE)
+            .collect::<String>()
+    };
     let (mut code, message) = (text("type"), text("message"));
     if code.is_empty() {
         code = format!("status {}", status.as_u16());
     }
-    let error = CallError::Refused { status: status.as_u16(), code, message };
+    let error = CallError::Refused {
+        status: status.as_u16(),
+        code,
+        message,
+    };
     let said_no = headers.get("x-should-retry").is_some_and(|value| value == "false");
     let passing = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504 | 529);
     match passing && !said_no {

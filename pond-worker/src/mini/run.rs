@@ -47,7 +47,11 @@ pub struct MiniLimits {
 
 impl Default for MiniLimits {
     fn default() -> Self {
-        Self { turns: 50, output_tokens: 8192, context: 8 << 20 }
+        Self {
+            turns: 50,
+            output_tokens: 8192,
+            context: 8 << 20,
+        }
     }
 }
 
@@ -134,8 +138,15 @@ impl Mini<'_> {
     /// # Errors
     /// When there is no such answer within the bounds, or model or sandbox are lost.
     pub async fn run(&self, prompt: &str) -> Result<MiniEnd, MiniError> {
-        let caller = Caller { socket: &self.broker, clock: self.clock.as_ref() };
-        let toolbox = Toolbox { sandbox: self.sandbox, env: &self.env, clock: self.clock.as_ref() };
+        let caller = Caller {
+            socket: &self.broker,
+            clock: self.clock.as_ref(),
+        };
+        let toolbox = Toolbox {
+            sandbox: self.sandbox,
+            env: &self.env,
+            clock: self.clock.as_ref(),
+        };
         let mut history = History::new(self.limits.context);
         history.push(self.wire.prompt(prompt))?;
         for turn in 1..=self.limits.turns {
@@ -166,7 +177,10 @@ impl Mini<'_> {
         if reply.cut {
             return Err(MiniError::OutputCut(self.limits.output_tokens));
         }
-        Ok(MiniEnd { text: reply.text, turns })
+        Ok(MiniEnd {
+            text: reply.text,
+            turns,
+        })
     }
 
     async fn carry_out(&self, toolbox: &Toolbox<'_>, reply: &Reply) -> Result<Vec<ToolResult>, MiniError> {
@@ -197,7 +211,9 @@ impl Mini<'_> {
 
     async fn log_call(&self, call: &ToolCall) {
         let arguments = call.arguments.as_ref().map_or_else(Clone::clone, ToString::to_string);
-        self.log.line(&format!("> {} {}", call.name, shortened(&arguments))).await;
+        self.log
+            .line(&format!("> {} {}", call.name, shortened(&arguments)))
+            .await;
     }
 
     async fn log_result(&self, result: &ToolResult) {
@@ -228,7 +244,11 @@ struct History {
 
 impl History {
     fn new(bound: usize) -> Self {
-        Self { items: Vec::new(), bytes: 0, bound }
+        Self {
+            items: Vec::new(),
+            bytes: 0,
+            bound,
+        }
     }
 
     fn push(&mut self, item: Value) -> Result<(), MiniError> {

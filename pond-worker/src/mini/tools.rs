@@ -157,14 +157,19 @@ impl Toolbox<'_> {
         let command = text(arguments, "command", MAX_COMMAND)?;
         let seconds = number(arguments, "timeout_sec", DEFAULT_TIMEOUT)?.min(MAX_TIMEOUT);
         let argv = vec!["/bin/sh".into(), "-c".into(), command.to_owned()];
-        let ended = self.exec(argv, Bytes::new(), Duration::from_secs(seconds), Kept::new(HEAD, TAIL)).await?;
+        let ended = self
+            .exec(argv, Bytes::new(), Duration::from_secs(seconds), Kept::new(HEAD, TAIL))
+            .await?;
         let output = ended.kept.text();
         let end = match ended.exit {
             Some(Exit::Code(code)) => format!("exit code {code}"),
             Some(Exit::Signal(signal)) => format!("killed by signal {signal}"),
             None => format!("stopped after {seconds} s"),
         };
-        Ok(ToolResult { text: format!("{end}\n{output}"), is_error: ended.exit != Some(Exit::Code(0)) })
+        Ok(ToolResult {
+            text: format!("{end}\n{output}"),
+            is_error: ended.exit != Some(Exit::Code(0)),
+        })
     }
 
     async fn read(&self, arguments: &Value) -> Result<ToolResult, Undone> {
@@ -175,8 +180,13 @@ impl Toolbox<'_> {
         let numbers = [offset, limit, MAX_READ as u64 + 1].map(|number| number.to_string());
         let argv = script(READ, [path.to_owned()].into_iter().chain(numbers));
         let kept = Kept::new(MAX_READ, 0);
-        let ended = self.exec(argv, Bytes::new(), Duration::from_secs(DEFAULT_TIMEOUT), kept).await?;
-        Ok(ToolResult { is_error: ended.exit != Some(Exit::Code(0)), text: ended.kept.text() })
+        let ended = self
+            .exec(argv, Bytes::new(), Duration::from_secs(DEFAULT_TIMEOUT), kept)
+            .await?;
+        Ok(ToolResult {
+            is_error: ended.exit != Some(Exit::Code(0)),
+            text: ended.kept.text(),
+        })
     }
 
     async fn write(&self, arguments: &Value) -> Result<ToolResult, Undone> {
@@ -184,7 +194,9 @@ impl Toolbox<'_> {
         let content = text(arguments, "content", MAX_WRITE)?;
         let argv = script(WRITE, [path.to_owned()]);
         let stdin = Bytes::copy_from_slice(content.as_bytes());
-        let ended = self.exec(argv, stdin, Duration::from_secs(DEFAULT_TIMEOUT), Kept::new(HEAD, TAIL)).await?;
+        let ended = self
+            .exec(argv, stdin, Duration::from_secs(DEFAULT_TIMEOUT), Kept::new(HEAD, TAIL))
+            .await?;
         Ok(match ended.exit {
             Some(Exit::Code(0)) => ToolResult::ok(format!("wrote {} bytes", content.len())),
             _ => ToolResult::error(format!("not written: {}", ended.kept.text())),
@@ -192,7 +204,12 @@ impl Toolbox<'_> {
     }
 
     async fn exec(&self, argv: Vec<String>, stdin: Bytes, limit: Duration, mut kept: Kept) -> Result<Ended, Undone> {
-        let exec = Exec { argv, env: self.env.clone(), stdin, cwd: None };
+        let exec = Exec {
+            argv,
+            env: self.env.clone(),
+            stdin,
+            cwd: None,
+        };
         let mut process = self.sandbox.exec(exec).await?;
         let exit = match self.follow(&mut process, &mut kept, limit).await? {
             Some(exit) => Some(exit),
@@ -257,11 +274,18 @@ impl From<SandboxError> for Undone {
 }
 
 fn script(text: &str, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
-    ["/bin/sh", "-c", text, "sh"].map(str::to_owned).into_iter().chain(arguments).collect()
+    ["/bin/sh", "-c", text, "sh"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(arguments)
+        .collect()
 }
 
 fn text<'a>(arguments: &'a Value, name: &str, bound: usize) -> Result<&'a str, Fault> {
-    let text = arguments.get(name).and_then(Value::as_str).ok_or_else(|| format!("`{name}` must be a string"))?;
+    let text = arguments
+        .get(name)
+        .and_then(Value::as_str)
+        .ok_or_else(|| format!("`{name}` must be a string"))?;
     match text.len() <= bound {
         true => Ok(text),
         false => Err(format!("`{name}` may have {bound} bytes")),
@@ -297,7 +321,13 @@ struct Kept {
 
 impl Kept {
     fn new(head_bound: usize, tail_bound: usize) -> Self {
-        Self { head: Vec::new(), tail: VecDeque::new(), head_bound, tail_bound, left_out: 0 }
+        Self {
+            head: Vec::new(),
+            tail: VecDeque::new(),
+            head_bound,
+            tail_bound,
+            left_out: 0,
+        }
     }
 
     fn add(&mut self, bytes: &[u8]) {
@@ -339,7 +369,11 @@ mod tests {
 
     #[test]
     fn tools_are_known_by_the_names_of_other_agents_too() {
-        for (name, tool) in [("Bash", Tool::Shell), ("READ", Tool::ReadFile), ("edit", Tool::WriteFile)] {
+        for (name, tool) in [
+            ("Bash", Tool::Shell),
+            ("READ", Tool::ReadFile),
+            ("edit", Tool::WriteFile),
+        ] {
             assert_eq!(Tool::parse(name), Ok(tool));
         }
         assert_eq!(Tool::parse("browser"), Err(UnknownTool("browser".into())));

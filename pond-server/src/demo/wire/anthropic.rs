@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use super::{Answer, call_id, named, pieces};
 
 fn stop_reason(answer: &Answer<'_>) -> &'static str {
-    if answer.turn.tools.is_empty() { "end_turn" } else { "tool_use" }
+    if answer.turn.tools.is_empty() {
+        "end_turn"
+    } else {
+        "tool_use"
+    }
 }
 
 fn message(answer: &Answer<'_>, content: Vec<Value>, stop: Option<&str>, output: u64) -> Value {
@@ -37,8 +41,12 @@ pub(super) fn whole(answer: &Answer<'_>) -> Value {
 }
 
 pub(super) fn deltas(answer: &Answer<'_>) -> Vec<String> {
-    let delta = |text| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}});
-    pieces(&answer.turn.text).into_iter().map(|text| named(&delta(text))).collect()
+    let delta =
+        |text| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}});
+    pieces(&answer.turn.text)
+        .into_iter()
+        .map(|text| named(&delta(text)))
+        .collect()
 }
 
 pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
@@ -47,7 +55,9 @@ pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
     let mut next = 0;
     if !answer.turn.text.is_empty() {
         let block = json!({"type": "text", "text": ""});
-        events.push(named(&json!({"type": "content_block_start", "index": 0, "content_block": block})));
+        events.push(named(
+            &json!({"type": "content_block_start", "index": 0, "content_block": block}),
+        ));
         events.push(named(&json!({"type": "ping"})));
         events.extend(deltas(answer));
         events.push(named(&json!({"type": "content_block_stop", "index": 0})));
@@ -56,10 +66,14 @@ pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
     for (index, tool) in answer.turn.tools.iter().enumerate() {
         let (at, id) = (next + index, tool_id(answer, index));
         let block = json!({"type": "tool_use", "id": id, "name": tool.name, "input": {}});
-        events.push(named(&json!({"type": "content_block_start", "index": at, "content_block": block})));
+        events.push(named(
+            &json!({"type": "content_block_start", "index": at, "content_block": block}),
+        ));
         for part in pieces(&tool.arguments.to_string()) {
             let delta = json!({"type": "input_json_delta", "partial_json": part});
-            events.push(named(&json!({"type": "content_block_delta", "index": at, "delta": delta})));
+            events.push(named(
+                &json!({"type": "content_block_delta", "index": at, "delta": delta}),
+            ));
         }
         events.push(named(&json!({"type": "content_block_stop", "index": at})));
     }

@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use super::{Answer, call_id, pieces};
 
 fn finish_reason(answer: &Answer<'_>) -> &'static str {
-    if answer.turn.tools.is_empty() { "stop" } else { "tool_calls" }
+    if answer.turn.tools.is_empty() {
+        "stop"
+    } else {
+        "tool_calls"
+    }
 }
 
 /// The prompt's tokens hold the cached ones, on this wire.
@@ -51,11 +55,18 @@ fn chunk(answer: &Answer<'_>, choices: Value, usage: Option<Value>) -> String {
 }
 
 fn delta(answer: &Answer<'_>, delta: Value, finish: Option<&str>) -> String {
-    chunk(answer, json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]), None)
+    chunk(
+        answer,
+        json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]),
+        None,
+    )
 }
 
 pub(super) fn deltas(answer: &Answer<'_>) -> Vec<String> {
-    pieces(&answer.turn.text).into_iter().map(|text| delta(answer, json!({"content": text}), None)).collect()
+    pieces(&answer.turn.text)
+        .into_iter()
+        .map(|text| delta(answer, json!({"content": text}), None))
+        .collect()
 }
 
 pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {

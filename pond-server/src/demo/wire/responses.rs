@@ -10,7 +10,10 @@ pub(super) fn turns_so_far(body: &Value) -> usize {
     let made = |item: &Value| {
         item["role"] == "assistant" || matches!(item["type"].as_str(), Some("function_call" | "reasoning"))
     };
-    let ends = items.iter().enumerate().filter(|(at, item)| made(item) && !items.get(at + 1).is_some_and(made));
+    let ends = items
+        .iter()
+        .enumerate()
+        .filter(|(at, item)| made(item) && !items.get(at + 1).is_some_and(made));
     ends.count()
 }
 
@@ -65,7 +68,10 @@ fn text_delta(answer: &Answer<'_>, text: &str) -> Value {
 }
 
 pub(super) fn deltas(answer: &Answer<'_>) -> Vec<String> {
-    pieces(&answer.turn.text).into_iter().map(|text| named(&text_delta(answer, &text))).collect()
+    pieces(&answer.turn.text)
+        .into_iter()
+        .map(|text| named(&text_delta(answer, &text)))
+        .collect()
 }
 
 pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
@@ -84,7 +90,11 @@ pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
         at = 1;
     }
     for (index, tool) in answer.turn.tools.iter().enumerate() {
-        let (at, id, arguments) = (at + index, format!("fc_{}_{index}", answer.id), tool.arguments.to_string());
+        let (at, id, arguments) = (
+            at + index,
+            format!("fc_{}_{index}", answer.id),
+            tool.arguments.to_string(),
+        );
         let added = call_item(answer, index, "", "in_progress");
         events.push(json!({"type": "response.output_item.added", "output_index": at, "item": added}));
         for part in pieces(&arguments) {

@@ -15,7 +15,10 @@ use crate::broker::refusal::Refusal;
 /// The provider.
 pub static ANTHROPIC: Provider = Provider {
     name: "anthropic",
-    keys: &[("ANTHROPIC_API_KEY", Auth::Header("x-api-key")), ("ANTHROPIC_AUTH_TOKEN", Auth::Bearer)],
+    keys: &[
+        ("ANTHROPIC_API_KEY", Auth::Header("x-api-key")),
+        ("ANTHROPIC_AUTH_TOKEN", Auth::Bearer),
+    ],
     base_url_env: "ANTHROPIC_BASE_URL",
     default_base: Some("https://api.anthropic.com"),
     version_path: "/v1",
@@ -122,7 +125,11 @@ impl Wire for Messages {
                 inspect::conversation(grant, value, tool)?;
             }
         }
-        Ok(Asked { model, edits: Vec::new(), hide_usage: false })
+        Ok(Asked {
+            model,
+            edits: Vec::new(),
+            hide_usage: false,
+        })
     }
 
     fn whole(&self, answer: &[u8]) -> Option<Tokens> {
@@ -133,7 +140,9 @@ impl Wire for Messages {
     }
 
     fn event(&self, data: &[u8], seen: &mut Seen) {
-        let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else { return };
+        let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else {
+            return;
+        };
         match event {
             Event::MessageStart { message } => {
                 if let Some(usage) = message.usage {
@@ -149,6 +158,10 @@ impl Wire for Messages {
             }
             Event::MessageDelta { usage: None } | Event::Other => {}
         }
+    }
+
+    fn bills_output(&self) -> bool {
+        true
     }
 
     fn is_usage_alone(&self, _: &[u8]) -> bool {
@@ -167,15 +180,24 @@ fn tool(tool: &Json<'_>) -> Tool {
         date.is_some_and(|date| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
     };
     // The search of tools goes through those of the request itself: nothing is fetched, run or kept.
-    const CLIENT: [&str; 6] =
-        ["bash", "text_editor", "memory", "computer", "tool_search_tool_regex", "tool_search_tool_bm25"];
+    const CLIENT: [&str; 6] = [
+        "bash",
+        "text_editor",
+        "memory",
+        "computer",
+        "tool_search_tool_regex",
+        "tool_search_tool_bm25",
+    ];
     const REMOTE: [(&str, Feature); 4] = [
         ("web_search", Feature::WebSearch),
         ("web_fetch", Feature::WebFetch),
         ("code_execution", Feature::CodeExecution),
         ("mcp_toolset", Feature::Mcp),
     ];
-    if kind == "custom" || kind.starts_with("tool_search_tool_") && CLIENT.contains(&kind) || CLIENT.iter().any(|base| dated(base)) {
+    if kind == "custom"
+        || kind.starts_with("tool_search_tool_") && CLIENT.contains(&kind)
+        || CLIENT.iter().any(|base| dated(base))
+    {
         return Tool::Client;
     }
     let remote = REMOTE.iter().find(|(base, _)| kind.starts_with(base));
@@ -235,6 +257,10 @@ struct Delta<'a> {
 
 impl Delta<'_> {
     fn bytes(&self) -> u64 {
-        [&self.text, &self.partial_json, &self.thinking].into_iter().flatten().map(|text| text.len() as u64).sum()
+        [&self.text, &self.partial_json, &self.thinking]
+            .into_iter()
+            .flatten()
+            .map(|text| text.len() as u64)
+            .sum()
     }
 }

@@ -35,12 +35,18 @@ impl Wire for Chat {
         if !grant.allows(Feature::Store) && body.get("store").is_some_and(|store| *store != Json::Bool(false)) {
             edits.push(Edit::Set("store", "false"));
         }
-        let asks_usage = body.get("stream_options").is_some_and(|options| options.is("include_usage", true));
+        let asks_usage = body
+            .get("stream_options")
+            .is_some_and(|options| options.is("include_usage", true));
         let hide_usage = body.is("stream", true) && !asks_usage;
         if hide_usage {
             edits.push(Edit::SetIn("stream_options", "include_usage", "true"));
         }
-        Ok(Asked { model, edits, hide_usage })
+        Ok(Asked {
+            model,
+            edits,
+            hide_usage,
+        })
     }
 
     fn whole(&self, answer: &[u8]) -> Option<Tokens> {
@@ -49,12 +55,24 @@ impl Wire for Chat {
     }
 
     fn event(&self, data: &[u8], seen: &mut Seen) {
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return };
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+            return;
+        };
         if let Some(usage) = chunk.usage {
             seen.tokens = usage.tokens();
             seen.settled = true;
         }
-        seen.text += chunk.choices.iter().flatten().filter_map(|choice| choice.delta.as_ref()).map(Delta::bytes).sum::<u64>();
+        seen.text += chunk
+            .choices
+            .iter()
+            .flatten()
+            .filter_map(|choice| choice.delta.as_ref())
+            .map(Delta::bytes)
+            .sum::<u64>();
+    }
+
+    fn bills_output(&self) -> bool {
+        true
     }
 
     fn is_usage_alone(&self, data: &[u8]) -> bool {
@@ -74,7 +92,12 @@ fn routing(grant: &Grant, body: &Json<'_>) -> Result<(), Refusal> {
             "file-parser" => inspect::require(grant, Feature::CodeExecution, "plugins: file-parser")?,
             // Both work on the very request and answer.
             "context-compression" | "response-healing" => {}
-            _ => return Err(Refusal::forbidden("remote_feature_not_allowed", "unknown plug-in in `plugins`")),
+            _ => {
+                return Err(Refusal::forbidden(
+                    "remote_feature_not_allowed",
+                    "unknown plug-in in `plugins`",
+                ));
+            }
         }
     }
     match body.get("preset") {
@@ -122,8 +145,16 @@ impl Usage {
         let details = self.prompt_tokens_details.as_ref();
         let cache_read = details.and_then(|details| details.cached_tokens).unwrap_or(0);
         let cache_write = details.and_then(|details| details.cache_write_tokens).unwrap_or(0);
-        let input = self.prompt_tokens.saturating_sub(cache_read).saturating_sub(cache_write);
-        Tokens { input, output: self.completion_tokens, cache_read, cache_write }
+        let input = self
+            .prompt_tokens
+            .saturating_sub(cache_read)
+            .saturating_sub(cache_write);
+        Tokens {
+            input,
+            output: self.completion_tokens,
+            cache_read,
+            cache_write,
+        }
     }
 }
 
@@ -154,8 +185,14 @@ struct Delta<'a> {
 
 impl Delta<'_> {
     fn bytes(&self) -> u64 {
-        let calls = self.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref()?.arguments.as_ref());
-        let texts = [&self.content, &self.reasoning, &self.reasoning_content].into_iter().flatten();
+        let calls = self
+            .tool_calls
+            .iter()
+            .flatten()
+            .filter_map(|call| call.function.as_ref()?.arguments.as_ref());
+        let texts = [&self.content, &self.reasoning, &self.reasoning_content]
+            .into_iter()
+            .flatten();
         texts.chain(calls).map(|text| text.len() as u64).sum()
     }
 }

@@ -18,15 +18,26 @@ impl Wire for Embeddings {
     }
 
     fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
-        Ok(Asked { model: inspect::model(grant, body)?, edits: Vec::new(), hide_usage: false })
+        Ok(Asked {
+            model: inspect::model(grant, body)?,
+            edits: Vec::new(),
+            hide_usage: false,
+        })
     }
 
     fn whole(&self, answer: &[u8]) -> Option<Tokens> {
         let answer: Whole = serde_json::from_slice(answer).ok()?;
-        Some(Tokens { input: answer.usage?.prompt_tokens, ..Tokens::default() })
+        Some(Tokens {
+            input: answer.usage?.prompt_tokens,
+            ..Tokens::default()
+        })
     }
 
     fn event(&self, _: &[u8], _: &mut Seen) {}
+
+    fn bills_output(&self) -> bool {
+        false
+    }
 
     fn is_usage_alone(&self, _: &[u8]) -> bool {
         false

@@ -22,13 +22,17 @@ pub(in crate::broker) fn require(grant: &Grant, feature: Feature, what: &str) ->
     let what: String = what.chars().filter(|c| !c.is_control()).take(80).collect();
     Err(Refusal::forbidden(
         "remote_feature_not_allowed",
-        format!("`{what}` needs the remote feature `{feature}`: name it in the credential's remote_features to open it"),
+        format!(
+            "`{what}` needs the remote feature `{feature}`: name it in the credential's remote_features to open it"
+        ),
     ))
 }
 
 /// The model asked for, if it is granted.
 pub(super) fn model(grant: &Grant, body: &Json<'_>) -> Result<String, Refusal> {
-    let asked = body.text("model").ok_or_else(|| Refusal::malformed("the body names no model"))?;
+    let asked = body
+        .text("model")
+        .ok_or_else(|| Refusal::malformed("the body names no model"))?;
     granted_model(grant, asked)
 }
 
@@ -38,7 +42,10 @@ pub(super) fn granted_model(grant: &Grant, asked: &str) -> Result<String, Refusa
     if plain.is_some() || asked.contains("-search-preview") || asked.contains("-search-api") {
         require(grant, Feature::WebSearch, asked)?;
     }
-    let granted = [Some(asked), plain].into_iter().flatten().find(|name| grant.models.contains_key(*name));
+    let granted = [Some(asked), plain]
+        .into_iter()
+        .flatten()
+        .find(|name| grant.models.contains_key(*name));
     granted.map(str::to_owned).ok_or_else(|| {
         let known = grant.models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         Refusal::forbidden("model_not_allowed", format!("this job may use: {known}"))
@@ -56,7 +63,9 @@ pub(super) fn list<'j, 'a>(holder: &'j Json<'a>, key: &str) -> Result<&'j [Json<
 
 /// Judges the tools that `holder` lists.
 pub(super) fn tools(grant: &Grant, holder: &Json<'_>, kind: fn(&Json<'_>) -> Tool) -> Result<(), Refusal> {
-    list(holder, "tools")?.iter().try_for_each(|tool| one_tool(grant, tool, kind))
+    list(holder, "tools")?
+        .iter()
+        .try_for_each(|tool| one_tool(grant, tool, kind))
 }
 
 fn one_tool(grant: &Grant, tool: &Json<'_>, kind: fn(&Json<'_>) -> Tool) -> Result<(), Refusal> {

@@ -17,10 +17,42 @@ const MAX_NODES: u32 = 250_000;
 
 /// The words whose value decides something. A second spelling of one in the same object is refused.
 const DECIDING: [&str; 36] = [
-    "audio_url", "background", "container", "content", "conversation", "definition", "environment", "execution",
-    "fallbacks", "file", "file_data", "file_id", "file_url", "id", "image_url", "include_usage", "input", "mcp_servers",
-    "messages", "model", "models", "plugins", "preset", "previous_response_id", "prompt", "source", "store", "stream",
-    "stream_options", "system", "thread", "tools", "type", "url", "video_url", "web_search_options",
+    "audio_url",
+    "background",
+    "container",
+    "content",
+    "conversation",
+    "definition",
+    "environment",
+    "execution",
+    "fallbacks",
+    "file",
+    "file_data",
+    "file_id",
+    "file_url",
+    "id",
+    "image_url",
+    "include_usage",
+    "input",
+    "mcp_servers",
+    "messages",
+    "model",
+    "models",
+    "plugins",
+    "preset",
+    "previous_response_id",
+    "prompt",
+    "source",
+    "store",
+    "stream",
+    "stream_options",
+    "system",
+    "thread",
+    "tools",
+    "type",
+    "url",
+    "video_url",
+    "web_search_options",
 ];
 
 /// A parsed body. Numbers decide nothing and are not kept.
@@ -93,7 +125,11 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Json<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Json<'de>, D::Error> {
-        let left = self.left.get().checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
+        let left = self
+            .left
+            .get()
+            .checked_sub(1)
+            .ok_or_else(|| D::Error::custom("too many values"))?;
         self.left.set(left);
         reader.deserialize_any(self)
     }
@@ -148,7 +184,10 @@ impl<'de> Visitor<'de> for Node<'_> {
             entries.push((key, map.next_value_seed(self)?));
         }
         if let Some(key) = repeated(&entries) {
-            return Err(A::Error::custom(format_args!("the key `{}` stands twice in one object", key.escape_debug())));
+            return Err(A::Error::custom(format_args!(
+                "the key `{}` stands twice in one object",
+                key.escape_debug()
+            )));
         }
         Ok(Json::Object(entries))
     }
@@ -182,7 +221,10 @@ impl<'de> Visitor<'de> for Key {
 
 fn repeated<'e>(entries: &'e [(Cow<'_, str>, Json<'_>)]) -> Option<&'e str> {
     let mut seen = HashSet::with_capacity(entries.len());
-    entries.iter().map(|(key, _)| key.as_ref()).find(|key| !seen.insert(folded(key)))
+    entries
+        .iter()
+        .map(|(key, _)| key.as_ref())
+        .find(|key| !seen.insert(folded(key)))
 }
 
 /// The key as the strictest reader would tell it apart from others.
@@ -297,7 +339,10 @@ mod tests {
         }
         assert!(Json::parse(b"{\"a\":\"\xff\"}").is_err());
         let schema = br#"{"Path":1,"path":2}"#;
-        assert!(Json::parse(schema).is_ok(), "keys that decide nothing may differ in case");
+        assert!(
+            Json::parse(schema).is_ok(),
+            "keys that decide nothing may differ in case"
+        );
     }
 
     #[test]
@@ -320,7 +365,10 @@ mod tests {
     #[test]
     fn edits_leave_all_else_as_it_was() {
         let body = br#" { "temperature" : 0.10, "stream_options": {"x": 1e2, "include_usage":false}, "n":12345678901234567890123 } "#;
-        let edits = [Edit::SetIn("stream_options", "include_usage", "true"), Edit::Set("store", "false")];
+        let edits = [
+            Edit::SetIn("stream_options", "include_usage", "true"),
+            Edit::Set("store", "false"),
+        ];
         let edited = edit(body, &edits).expect("an object");
         assert_eq!(
             std::str::from_utf8(&edited).expect("text"),

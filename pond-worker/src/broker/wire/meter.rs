@@ -57,7 +57,14 @@ impl Meter {
     /// A meter for the answer to a request of this many bytes, until its head has come.
     pub fn new(wire: &'static dyn Wire, asked: usize) -> Self {
         let framing = Framing::Whole(BytesMut::new());
-        Self { wire, framing, hide: None, seen: Seen::default(), asked: asked as u64, answered: 0 }
+        Self {
+            wire,
+            framing,
+            hide: None,
+            seen: Seen::default(),
+            asked: asked as u64,
+            answered: 0,
+        }
     }
 
     /// The answer is a stream of events. `hide_usage` leaves out the event that holds usage alone.
@@ -96,7 +103,9 @@ impl Meter {
 
     /// The provider has ended the answer: gives what was held back.
     pub fn end(&mut self) -> Bytes {
-        let Framing::Events(sse) = &mut self.framing else { return Bytes::new() };
+        let Framing::Events(sse) = &mut self.framing else {
+            return Bytes::new();
+        };
         let mut shown = true;
         sse.finish(|data| {
             self.wire.event(data, &mut self.seen);
@@ -113,18 +122,33 @@ impl Meter {
         if let Framing::Whole(answer) = &self.framing
             && let Some(tokens) = self.wire.whole(answer)
         {
-            return Metered { tokens, estimated: false };
+            return Metered {
+                tokens,
+                estimated: false,
+            };
         }
         if self.seen.settled {
-            return Metered { tokens: self.seen.tokens, estimated: false };
+            return Metered {
+                tokens: self.seen.tokens,
+                estimated: false,
+            };
         }
         let mut tokens = self.seen.tokens;
         if !self.seen.knows_input {
             tokens.input = self.asked.div_ceil(BYTES_PER_TOKEN);
         }
-        let text = if matches!(self.framing, Framing::Events(_)) { self.seen.text } else { self.answered };
-        tokens.output = tokens.output.max(text.div_ceil(BYTES_PER_TOKEN));
-        Metered { tokens, estimated: true }
+        if self.wire.bills_output() {
+            let text = if matches!(self.framing, Framing::Events(_)) {
+                self.seen.text
+            } else {
+                self.answered
+            };
+            tokens.output = tokens.output.max(text.div_ceil(BYTES_PER_TOKEN));
+        }
+        Metered {
+            tokens,
+            estimated: true,
+        }
     }
 }
 

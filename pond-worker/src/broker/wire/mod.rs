@@ -51,6 +51,9 @@ pub trait Wire: Send + Sync {
     /// Takes note of one event of a streamed answer.
     fn event(&self, data: &[u8], seen: &mut Seen);
 
+    /// Whether what it answers is billed too, so that an answer cut off has output to be estimated.
+    fn bills_output(&self) -> bool;
+
     /// Whether this event holds usage alone, so that it may be hidden from a client that did not ask for it.
     fn is_usage_alone(&self, data: &[u8]) -> bool;
 }

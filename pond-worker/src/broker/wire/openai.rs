@@ -34,11 +34,22 @@ const ROUTES: &[Route] = &[
         wire: Some(&Embeddings),
         billed: true,
     },
-    Route { method: Method::GET, path: "/v1/models", alias: Some("/models"), query: &[], wire: None, billed: false },
+    Route {
+        method: Method::GET,
+        path: "/v1/models",
+        alias: Some("/models"),
+        query: &[],
+        wire: None,
+        billed: false,
+    },
 ];
 
 /// `responses=experimental` is what clients of the Responses wire have sent since its preview.
-const BETAS: &Betas = &Betas { header: "openai-beta", pass: &["responses=experimental", "responses=v1"], remote: &[] };
+const BETAS: &Betas = &Betas {
+    header: "openai-beta",
+    pass: &["responses=experimental", "responses=v1"],
+    remote: &[],
+};
 
 /// OpenAI.
 pub static OPENAI: Provider = Provider {

@@ -37,8 +37,16 @@ impl Wire for Responses {
         }
         // What is left out means true on this wire.
         let keeps = !grant.allows(Feature::Store) && !body.is("store", false);
-        let edits = if keeps { vec![Edit::Set("store", "false")] } else { Vec::new() };
-        Ok(Asked { model, edits, hide_usage: false })
+        let edits = if keeps {
+            vec![Edit::Set("store", "false")]
+        } else {
+            Vec::new()
+        };
+        Ok(Asked {
+            model,
+            edits,
+            hide_usage: false,
+        })
     }
 
     fn whole(&self, answer: &[u8]) -> Option<Tokens> {
@@ -47,7 +55,9 @@ impl Wire for Responses {
     }
 
     fn event(&self, data: &[u8], seen: &mut Seen) {
-        let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else { return };
+        let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else {
+            return;
+        };
         match event.kind.as_ref() {
             "response.completed" | "response.incomplete" | "response.failed" => {
                 if let Some(usage) = event.response.and_then(|response| response.usage) {
@@ -60,6 +70,10 @@ impl Wire for Responses {
         }
     }
 
+    fn bills_output(&self) -> bool {
+        true
+    }
+
     fn is_usage_alone(&self, _: &[u8]) -> bool {
         false
     }
@@ -69,7 +83,13 @@ impl Wire for Responses {
 fn tool(tool: &Json<'_>) -> Tool {
     match tool.text("type").unwrap_or("") {
         // `tool_search` goes through the tools of the request itself.
-        "function" | "custom" | "namespace" | "local_shell" | "apply_patch" | "computer" | "computer_use_preview"
+        "function"
+        | "custom"
+        | "namespace"
+        | "local_shell"
+        | "apply_patch"
+        | "computer"
+        | "computer_use_preview"
         | "tool_search" => Tool::Client,
         // Carried out by the client only where it says so; else in a container of the provider.
         "shell" => match tool.get("environment").and_then(|environment| environment.text("type")) {
@@ -112,7 +132,12 @@ impl Usage {
         let cache_read = details.and_then(|details| details.cached_tokens).unwrap_or(0);
         let cache_write = details.and_then(|details| details.cache_write_tokens).unwrap_or(0);
         let input = self.input_tokens.saturating_sub(cache_read).saturating_sub(cache_write);
-        Tokens { input, output: self.output_tokens, cache_read, cache_write }
+        Tokens {
+            input,
+            output: self.output_tokens,
+            cache_read,
+            cache_write,
+        }
     }
 }
 

@@ -73,12 +73,18 @@ impl Sse {
     }
 
     fn take_line(&mut self, line: &[u8], on_event: impl FnMut(&[u8])) {
-        let line = if self.begun { line } else { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) };
+        let line = if self.begun {
+            line
+        } else {
+            line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
+        };
         self.begun = true;
         if line.is_empty() {
             return self.dispatch(on_event);
         }
-        let Some(value) = line.strip_prefix(b"data") else { return };
+        let Some(value) = line.strip_prefix(b"data") else {
+            return;
+        };
         let value = match value.split_first() {
             None => value,
             Some((b':', value)) => value.strip_prefix(b" ").unwrap_or(value),

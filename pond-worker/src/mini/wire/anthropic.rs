@@ -28,7 +28,12 @@ pub(super) fn request(request: &Request<'_>) -> Value {
 
 pub(super) fn reply(answer: &Value) -> Result<Reply, String> {
     let content = answer["content"].as_array().ok_or("it has no content")?;
-    let mut reply = Reply { text: String::new(), calls: Vec::new(), history: Vec::new(), cut: false };
+    let mut reply = Reply {
+        text: String::new(),
+        calls: Vec::new(),
+        history: Vec::new(),
+        cut: false,
+    };
     for block in content {
         match block["type"].as_str() {
             Some("text") => reply.text.push_str(&text(block, "text")?),
@@ -50,9 +55,7 @@ pub(super) fn reply(answer: &Value) -> Result<Reply, String> {
 }
 
 pub(super) fn results(calls: &[ToolCall], results: &[ToolResult]) -> Vec<Value> {
-    let block = |(call, result): (&ToolCall, &ToolResult)| {
-        json!({"type": "tool_result", "tool_use_id": call.id, "content": result.text, "is_error": result.is_error})
-    };
+    let block = |(call, result): (&ToolCall, &ToolResult)| json!({"type": "tool_result", "tool_use_id": call.id, "content": result.text, "is_error": result.is_error});
     let content: Vec<Value> = calls.iter().zip(results).map(block).collect();
     vec![json!({"role": "user", "content": content})]
 }

@@ -27,7 +27,11 @@ pub(super) fn reply(answer: &Value) -> Result<Reply, String> {
     let read = |call: &Value| -> Result<ToolCall, String> {
         let function = &call["function"];
         let arguments = arguments(function["arguments"].as_str().unwrap_or(""));
-        Ok(ToolCall { id: text(call, "id")?, name: text(function, "name")?, arguments })
+        Ok(ToolCall {
+            id: text(call, "id")?,
+            name: text(function, "name")?,
+            arguments,
+        })
     };
     let parsed = calls.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let said = message["content"].as_str().unwrap_or("");
@@ -37,12 +41,15 @@ pub(super) fn reply(answer: &Value) -> Result<Reply, String> {
         repeated["tool_calls"] = json!(calls);
     }
     let cut = choice["finish_reason"] == "length";
-    Ok(Reply { text: said.to_owned(), calls: parsed, history: vec![repeated], cut })
+    Ok(Reply {
+        text: said.to_owned(),
+        calls: parsed,
+        history: vec![repeated],
+        cut,
+    })
 }
 
 pub(super) fn results(calls: &[ToolCall], results: &[ToolResult]) -> Vec<Value> {
-    let message = |(call, result): (&ToolCall, &ToolResult)| {
-        json!({"role": "tool", "tool_call_id": call.id, "content": result.text})
-    };
+    let message = |(call, result): (&ToolCall, &ToolResult)| json!({"role": "tool", "tool_call_id": call.id, "content": result.text});
     calls.iter().zip(results).map(message).collect()
 }

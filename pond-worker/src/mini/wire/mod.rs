@@ -60,11 +60,17 @@ pub(super) struct ToolResult {
 
 impl ToolResult {
     pub(super) fn ok(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_error: false }
+        Self {
+            text: text.into(),
+            is_error: false,
+        }
     }
 
     pub(super) fn error(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_error: true }
+        Self {
+            text: text.into(),
+            is_error: true,
+        }
     }
 }
 
@@ -140,7 +146,10 @@ fn arguments(text: &str) -> Result<Value, String> {
 
 /// A field that must be text.
 fn text(value: &Value, name: &str) -> Result<String, String> {
-    value[name].as_str().map(str::to_owned).ok_or_else(|| format!("`{name}` is missing"))
+    value[name]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("`{name}` is missing"))
 }
 
 #[cfg(test)]
@@ -163,11 +172,17 @@ mod tests {
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]},
             {"type": "function_call", "id": "fc_1", "call_id": "t1", "name": "shell", "arguments": "{\"command\":\"ls\"}"},
         ]});
-        for (wire, answer) in
-            [(MiniWire::Anthropic, anthropic), (MiniWire::Chat, chat), (MiniWire::Responses, responses)]
-        {
+        for (wire, answer) in [
+            (MiniWire::Anthropic, anthropic),
+            (MiniWire::Chat, chat),
+            (MiniWire::Responses, responses),
+        ] {
             let reply = wire.reply(&answer).expect("an answer");
-            let call = ToolCall { id: "t1".into(), name: "shell".into(), arguments: Ok(json!({"command": "ls"})) };
+            let call = ToolCall {
+                id: "t1".into(),
+                name: "shell".into(),
+                arguments: Ok(json!({"command": "ls"})),
+            };
             assert_eq!((reply.text.as_str(), reply.cut), ("a", false), "{wire:?}");
             assert_eq!(reply.calls, [call], "{wire:?}");
         }
@@ -178,9 +193,11 @@ mod tests {
         let anthropic = json!({"stop_reason": "max_tokens", "content": [{"type": "text", "text": "a"}]});
         let chat = json!({"choices": [{"finish_reason": "length", "message": {"content": "a"}}]});
         let responses = json!({"status": "incomplete", "output": []});
-        for (wire, answer) in
-            [(MiniWire::Anthropic, anthropic), (MiniWire::Chat, chat), (MiniWire::Responses, responses)]
-        {
+        for (wire, answer) in [
+            (MiniWire::Anthropic, anthropic),
+            (MiniWire::Chat, chat),
+            (MiniWire::Responses, responses),
+        ] {
             assert!(wire.reply(&answer).expect("an answer").cut, "{wire:?}");
         }
     }

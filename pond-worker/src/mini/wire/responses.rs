@@ -23,7 +23,12 @@ pub(super) fn request(request: &Request<'_>) -> Value {
 
 pub(super) fn reply(answer: &Value) -> Result<Reply, String> {
     let output = answer["output"].as_array().ok_or("it has no output")?;
-    let mut reply = Reply { text: String::new(), calls: Vec::new(), history: Vec::new(), cut: false };
+    let mut reply = Reply {
+        text: String::new(),
+        calls: Vec::new(),
+        history: Vec::new(),
+        cut: false,
+    };
     for item in output {
         match item["type"].as_str() {
             Some("message") => {
@@ -36,8 +41,14 @@ pub(super) fn reply(answer: &Value) -> Result<Reply, String> {
                 let given = item["arguments"].as_str().unwrap_or("");
                 // Without the item's own id: nothing is kept at the provider, so the id would be looked for in vain, as
                 // would be that of the reasoning before it, which is left out altogether.
-                reply.history.push(json!({"type": "function_call", "call_id": id, "name": name, "arguments": given}));
-                reply.calls.push(ToolCall { id, name, arguments: arguments(given) });
+                reply
+                    .history
+                    .push(json!({"type": "function_call", "call_id": id, "name": name, "arguments": given}));
+                reply.calls.push(ToolCall {
+                    id,
+                    name,
+                    arguments: arguments(given),
+                });
             }
             _ => {}
         }
@@ -51,12 +62,13 @@ pub(super) fn reply(answer: &Value) -> Result<Reply, String> {
 
 fn said(message: &Value) -> String {
     let parts = message["content"].as_array().map_or(&[][..], Vec::as_slice);
-    parts.iter().filter_map(|part| part["text"].as_str().or_else(|| part["refusal"].as_str())).collect()
+    parts
+        .iter()
+        .filter_map(|part| part["text"].as_str().or_else(|| part["refusal"].as_str()))
+        .collect()
 }
 
 pub(super) fn results(calls: &[ToolCall], results: &[ToolResult]) -> Vec<Value> {
-    let item = |(call, result): (&ToolCall, &ToolResult)| {
-        json!({"type": "function_call_output", "call_id": call.id, "output": result.text})
-    };
+    let item = |(call, result): (&ToolCall, &ToolResult)| json!({"type": "function_call_output", "call_id": call.id, "output": result.text});
     calls.iter().zip(results).map(item).collect()
 }
