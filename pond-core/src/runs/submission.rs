@@ -129,7 +129,6 @@ fn read_into(
         ..Inputs::default()
     };
     Some(Submission {
-        project,
         trigger: Arc::from(trigger),
         definition,
         stored,
