@@ -222,6 +222,7 @@ impl<B: Backend> Store for Front<B> {
 
     async fn close(&self) {
         self.line.close().await;
+        self.hints.close().await;
         self.backend.close().await;
     }
 }

@@ -7,7 +7,10 @@ mod hints;
 mod line;
 mod memory;
 mod open;
+mod postgres;
 mod sql;
 mod sqlite;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use open::{OpenError, StoreUrl, memory, open};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pond_core::secret::Secret;
 use pond_core::store::SharedStore;
 
 use crate::front::Front;
@@ -10,7 +11,7 @@ use crate::hints::Hints;
 use crate::line::Line;
 use crate::memory::Memory;
 use crate::sql::Sql;
-use crate::sqlite;
+use crate::{postgres, sqlite};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum OpenError {
     /// A URL of no kind that is known.
     #[error("expected memory:, sqlite://PATH or postgres://…")]
     UnknownKind,
+    /// A postgres URL that does not parse; it may hold a password, so it is not quoted.
+    #[error("the postgres URL does not parse")]
+    BadUrl,
     /// The file cannot be made or opened.
     #[error("the database file cannot be opened")]
     File(#[source] std::io::Error),
@@ -42,12 +46,14 @@ impl From<sqlx::migrate::MigrateError> for OpenError {
 }
 
 /// Where a store is.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum StoreUrl {
     /// In memory.
     Memory,
     /// In a file.
     Sqlite(PathBuf),
+    /// In a PostgreSQL database; the URL may hold a password.
+    Postgres(Secret),
 }
 
 impl StoreUrl {
@@ -58,6 +64,9 @@ impl StoreUrl {
     pub fn parse(url: &str) -> Result<Self, OpenError> {
         if url == "memory:" {
             return Ok(Self::Memory);
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(Secret::new(url)));
         }
         match url.strip_prefix("sqlite://") {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
@@ -75,11 +84,14 @@ pub async fn open(url: &StoreUrl) -> Result<SharedStore, OpenError> {
         StoreUrl::Memory => Ok(memory()),
         StoreUrl::Sqlite(path) => {
             let backend = Arc::new(Sql::new(sqlite::open(path).await?));
-            Ok(Arc::new(Front::new(
-                backend.clone(),
-                Line::queue(backend, 1),
-                Hints::new(),
-            )))
+            let line = Line::queue(backend.clone(), 1);
+            Ok(Arc::new(Front::new(backend, line, Hints::new())))
+        }
+        StoreUrl::Postgres(url) => {
+            let (db, hints) = postgres::open(url).await?;
+            let backend = Arc::new(Sql::new(db));
+            let line = Line::queue(backend.clone(), postgres::IN_FLIGHT);
+            Ok(Arc::new(Front::new(backend, line, hints)))
         }
     }
 }

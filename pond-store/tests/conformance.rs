@@ -3,6 +3,7 @@
 use pond_core::store::SharedStore;
 use pond_core::store_conformance;
 use pond_store::StoreUrl;
+use pond_store::testing::TestDatabase;
 use tempfile::TempDir;
 
 async fn in_memory() -> (SharedStore, ()) {
@@ -15,5 +16,11 @@ pub(crate) async fn in_file() -> (SharedStore, TempDir) {
     (pond_store::open(&url).await.unwrap(), folder)
 }
 
+pub(crate) async fn in_postgres() -> (SharedStore, TestDatabase) {
+    let database = TestDatabase::create().await;
+    (pond_store::open(&database.url()).await.unwrap(), database)
+}
+
 store_conformance!(memory, in_memory);
 store_conformance!(sqlite, in_file);
+store_conformance!(postgres, in_postgres);
