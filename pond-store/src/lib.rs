@@ -6,18 +6,11 @@ mod front;
 mod hints;
 mod line;
 mod memory;
+mod open;
+mod postgres;
+mod sql;
+mod sqlite;
+#[cfg(feature = "testing")]
+pub mod testing;
 
-use std::sync::Arc;
-
-use pond_core::store::SharedStore;
-
-use crate::front::Front;
-use crate::hints::Hints;
-use crate::line::Line;
-use crate::memory::Memory;
-
-/// A fresh store in memory; it ends with the last reference to it.
-pub fn memory() -> SharedStore {
-    let backend = Arc::new(Memory::default());
-    Arc::new(Front::new(backend.clone(), Line::direct(backend), Hints::new()))
-}
+pub use open::{OpenError, StoreUrl, memory, open};

@@ -1,0 +1,3 @@
+//! Tests of the stores: one binary.
+
+mod conformance;

@@ -1,0 +1,127 @@
+//! A world: an engine on the store of choice, with what a story needs at hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pond_core::event::{EventBody, NumberedEvent};
+use pond_core::id::{ProjectId, RunId};
+use pond_core::runs::{Run, RunStatus};
+use pond_core::scope::Scope;
+use pond_core::store::SharedStore;
+use pond_core::testing::MemoryBlobs;
+use pond_core::{EngineSettings, Pond};
+use serde_json::{Value, json};
+
+/// Which store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// In memory.
+    Memory,
+    /// A SQLite file.
+    Sqlite,
+    /// A database of a real PostgreSQL.
+    Postgres,
+}
+
+/// An engine on a store.
+pub struct World {
+    /// The engine.
+    pub pond: Pond,
+    /// Its store.
+    pub store: SharedStore,
+    /// Its blobs.
+    pub blobs: MemoryBlobs,
+    /// Which store it is.
+    pub backend: Backend,
+}
+
+impl World {
+    /// A world on a fresh store.
+    pub async fn on(backend: Backend) -> Self {
+        Self::with(backend, EngineSettings::default()).await
+    }
+
+    /// A world on a fresh store, with settings.
+    pub async fn with(backend: Backend, settings: EngineSettings) -> Self {
+        let store = fresh(backend).await;
+        let blobs = MemoryBlobs::default();
+        let builder = Pond::builder(store.clone(), Arc::new(blobs.clone())).settings(settings);
+        let pond = builder.start().await.expect("an engine starts on a fresh store");
+        Self { pond, store, blobs, backend }
+    }
+
+    /// The default project.
+    pub fn project(&self) -> ProjectId {
+        self.pond.projects().default_project()
+    }
+
+    /// Submits a body and gives the run.
+    pub async fn submit(&self, body: &Value) -> Run {
+        self.pond.runs().submit(self.project(), &body.to_string()).await.expect("the body is good")
+    }
+
+    /// Waits for a run's end, at most a minute.
+    pub async fn ended(&self, id: RunId) -> Run {
+        let wait = self.pond.runs().wait(Scope::Org, id);
+        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the run ends").expect("the run is there")
+    }
+
+    /// Waits until a run has this status, at most a minute.
+    pub async fn reaches(&self, id: RunId, status: RunStatus) -> Run {
+        for _ in 0..6000 {
+            let run = self.pond.runs().get(Scope::Org, id).await.expect("the run is there");
+            if run.head.state.phase.status() == status {
+                return run;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("run {id} does not become {}", status.as_str());
+    }
+
+    /// All events of a run.
+    pub async fn events(&self, id: RunId) -> Vec<NumberedEvent> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let events = self.pond.runs().events(Scope::Org, id, after, 500).await.expect("the run is there");
+            let Some(last) = events.last() else { return all };
+            after = last.id;
+            all.extend(events);
+        }
+    }
+
+    /// The status changes of a run, as `key: from > to`, the run itself as `run`.
+    pub async fn story(&self, id: RunId) -> Vec<String> {
+        let events = self.events(id).await;
+        let changes = events.into_iter().filter_map(|event| match event.event.body {
+            EventBody::Status(change) => {
+                let key = change.stage.unwrap_or_else(|| "run".into());
+                Some(format!("{key}: {} > {}", change.from, change.to))
+            }
+            _ => None,
+        });
+        changes.collect()
+    }
+}
+
+/// A fresh store.
+pub async fn fresh(backend: Backend) -> SharedStore {
+    match backend {
+        Backend::Memory => pond_store::memory(),
+        Backend::Sqlite | Backend::Postgres => pond_store::memory(),
+    }
+}
+
+/// A stage of a definition.
+pub fn stage(key: &str, executor: &Value) -> Value {
+    json!({"key": key, "name": key, "executor": executor})
+}
+
+/// A body with these stages in array order.
+pub fn body(stages: &[Value]) -> Value {
+    json!({"definition": {"stages": stages}})
+}
+
+/// A `noop` executor.
+pub fn noop(ticks: u32, interval_sec: f64) -> Value {
+    json!({"kind": "noop", "ticks": ticks, "interval_sec": interval_sec})
+}
