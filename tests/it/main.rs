@@ -1,2 +1,3 @@
-//! placeholder
-fn main() {}
+//! Whole-system stories, one file per domain.
+
+mod runs;

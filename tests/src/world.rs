@@ -10,6 +10,8 @@ use pond_core::scope::Scope;
 use pond_core::store::SharedStore;
 use pond_core::testing::MemoryBlobs;
 use pond_core::{EngineSettings, Pond};
+use pond_store::StoreUrl;
+use pond_store::testing::TestDatabase;
 use serde_json::{Value, json};
 
 /// Which store.
@@ -33,6 +35,8 @@ pub struct World {
     pub blobs: MemoryBlobs,
     /// Which store it is.
     pub backend: Backend,
+    /// A folder that goes with it.
+    pub folder: tempfile::TempDir,
 }
 
 impl World {
@@ -43,11 +47,11 @@ impl World {
 
     /// A world on a fresh store, with settings.
     pub async fn with(backend: Backend, settings: EngineSettings) -> Self {
-        let store = fresh(backend).await;
+        let (store, folder) = fresh(backend).await;
         let blobs = MemoryBlobs::default();
         let builder = Pond::builder(store.clone(), Arc::new(blobs.clone())).settings(settings);
         let pond = builder.start().await.expect("an engine starts on a fresh store");
-        Self { pond, store, blobs, backend }
+        Self { pond, store, blobs, backend, folder }
     }
 
     /// The default project.
@@ -103,12 +107,15 @@ impl World {
     }
 }
 
-/// A fresh store.
-pub async fn fresh(backend: Backend) -> SharedStore {
-    match backend {
-        Backend::Memory => pond_store::memory(),
-        Backend::Sqlite | Backend::Postgres => pond_store::memory(),
-    }
+/// A fresh store, and the folder that it lives in.
+pub async fn fresh(backend: Backend) -> (SharedStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let url = match backend {
+        Backend::Memory => StoreUrl::Memory,
+        Backend::Sqlite => StoreUrl::Sqlite(folder.path().join("pond.db")),
+        Backend::Postgres => TestDatabase::create().await.url(),
+    };
+    (pond_store::open(&url).await.expect("a fresh store opens"), folder)
 }
 
 /// A stage of a definition.
