@@ -1,1 +1,1 @@
-//! placeholder
+//! Programs that embed or call Pond; see `examples/`.

@@ -1,3 +1,8 @@
 //! Whole-system stories, one file per domain.
 
+mod config;
+mod pool;
+mod preflight;
+mod recovery;
 mod runs;
+mod sources;

@@ -1,7 +1,9 @@
 //! The harness of whole-system tests: a world with the store of choice, and what plays in it.
 
+pub mod worker;
 pub mod world;
 
+pub use worker::PlayedWorker;
 pub use world::{Backend, World};
 
 /// Runs a story on every store: one named test each.

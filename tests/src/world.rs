@@ -1,17 +1,21 @@
 //! A world: an engine on the store of choice, with what a story needs at hand.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pond_core::config::Owner;
 use pond_core::event::{EventBody, NumberedEvent};
 use pond_core::id::{ProjectId, RunId};
 use pond_core::runs::{Run, RunStatus};
 use pond_core::scope::Scope;
+use pond_core::secret::SecretBytes;
 use pond_core::store::SharedStore;
 use pond_core::testing::MemoryBlobs;
 use pond_core::{EngineSettings, Pond};
 use pond_store::StoreUrl;
 use pond_store::testing::TestDatabase;
+use pond_worker::net::{Dialer, DialerSettings, Fetcher, FetcherSettings};
 use serde_json::{Value, json};
 
 /// Which store.
@@ -35,6 +39,8 @@ pub struct World {
     pub blobs: MemoryBlobs,
     /// Which store it is.
     pub backend: Backend,
+    /// The root key of the store.
+    pub root_key: SecretBytes,
     /// A folder that goes with it.
     pub folder: tempfile::TempDir,
 }
@@ -49,9 +55,31 @@ impl World {
     pub async fn with(backend: Backend, settings: EngineSettings) -> Self {
         let (store, folder) = fresh(backend).await;
         let blobs = MemoryBlobs::default();
-        let builder = Pond::builder(store.clone(), Arc::new(blobs.clone())).settings(settings);
-        let pond = builder.start().await.expect("an engine starts on a fresh store");
-        Self { pond, store, blobs, backend, folder }
+        let root_key = SecretBytes::new(vec![7; 32]);
+        let pond = engine(&store, &blobs, folder.path(), &root_key, settings).await;
+        Self {
+            pond,
+            store,
+            blobs,
+            backend,
+            root_key,
+            folder,
+        }
+    }
+
+    /// Another engine on the same store, as after a crash of the first: that one is not told.
+    pub async fn another_engine(&self, settings: EngineSettings) -> Pond {
+        engine(&self.store, &self.blobs, self.folder.path(), &self.root_key, settings).await
+    }
+
+    /// Registers the shell harness for everyone.
+    pub async fn with_shell(self) -> Self {
+        self.pond
+            .config()
+            .put_preset(Owner::Org, "shell", None, None)
+            .await
+            .expect("the preset is there");
+        self
     }
 
     /// The default project.
@@ -61,13 +89,20 @@ impl World {
 
     /// Submits a body and gives the run.
     pub async fn submit(&self, body: &Value) -> Run {
-        self.pond.runs().submit(self.project(), &body.to_string()).await.expect("the body is good")
+        self.pond
+            .runs()
+            .submit(self.project(), &body.to_string())
+            .await
+            .expect("the body is good")
     }
 
     /// Waits for a run's end, at most a minute.
     pub async fn ended(&self, id: RunId) -> Run {
         let wait = self.pond.runs().wait(Scope::Org, id);
-        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the run ends").expect("the run is there")
+        tokio::time::timeout(Duration::from_secs(60), wait)
+            .await
+            .expect("the run ends")
+            .expect("the run is there")
     }
 
     /// Waits until a run has this status, at most a minute.
@@ -86,7 +121,12 @@ impl World {
     pub async fn events(&self, id: RunId) -> Vec<NumberedEvent> {
         let (mut all, mut after) = (Vec::new(), 0);
         loop {
-            let events = self.pond.runs().events(Scope::Org, id, after, 500).await.expect("the run is there");
+            let events = self
+                .pond
+                .runs()
+                .events(Scope::Org, id, after, 500)
+                .await
+                .expect("the run is there");
             let Some(last) = events.last() else { return all };
             after = last.id;
             all.extend(events);
@@ -107,6 +147,35 @@ impl World {
     }
 }
 
+async fn engine(
+    store: &SharedStore,
+    blobs: &MemoryBlobs,
+    folder: &Path,
+    root_key: &SecretBytes,
+    settings: EngineSettings,
+) -> Pond {
+    let scratch = folder.join("scratch");
+    std::fs::create_dir_all(&scratch).expect("a folder can be made");
+    let root = folder.join("sources");
+    std::fs::create_dir_all(&root).expect("a folder can be made");
+    let dialer = DialerSettings {
+        resolver: None,
+        extra_ca: Vec::new(),
+        allow: settings.outbound.clone(),
+    };
+    let dialer = Dialer::new(dialer).expect("the system has a resolver");
+    let fetcher = FetcherSettings {
+        folder_root: Some(root),
+        scratch,
+        caps: settings.source_caps,
+    };
+    let builder = Pond::builder(store.clone(), Arc::new(blobs.clone()))
+        .root_key(root_key.clone())
+        .sources(Arc::new(Fetcher::new(dialer, fetcher)))
+        .settings(settings);
+    builder.start().await.expect("an engine starts")
+}
+
 /// A fresh store, and the folder that it lives in.
 pub async fn fresh(backend: Backend) -> (SharedStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -116,6 +185,11 @@ pub async fn fresh(backend: Backend) -> (SharedStore, tempfile::TempDir) {
         Backend::Postgres => TestDatabase::create().await.url(),
     };
     (pond_store::open(&url).await.expect("a fresh store opens"), folder)
+}
+
+/// A `swarm` executor of the shell harness under a confined profile.
+pub fn shell(script: &str) -> Value {
+    json!({"kind": "swarm", "harness": "shell", "prompt": script, "sandbox": {"profile": "untrusted-code-write"}})
 }
 
 /// A stage of a definition.

@@ -20,4 +20,4 @@ pub use state::{BundleRef, Progress, RunState, StageState, StateRow, Transition}
 pub use status::{
     Illegal, RunEvent, RunOutcome, RunPhase, RunStatus, StageEvent, StageOutcome, StagePhase, StageStatus,
 };
-pub use store::{Append, Appended, Commit, Committed, EngineStore, Guard, NewRun, RunCursor, RunStore};
+pub use store::{Append, Appended, Commit, Committed, EngineStore, FIRST_REVISION, Guard, NewRun, RunCursor, RunStore};

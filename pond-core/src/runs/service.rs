@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
 use super::submission::{self, Reading, Submission};
-use super::{Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, Transition};
+use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, Transition};
 use crate::artifacts::{Artifact, ArtifactName, ByteStream};
 use crate::dispatch::Command;
 use crate::engine::{Loaded, Parts, cancel_live_jobs, drive, settle};
@@ -434,7 +434,7 @@ impl Runs {
             definition_digest: submission.stored.digest,
             inputs: Arc::new(submission.inputs),
             state: RunState::new(submission.definition.stages.len()),
-            revision: 0,
+            revision: FIRST_REVISION,
             next_event: 1 + i64::try_from(events.len()).unwrap_or(i64::MAX),
             log_bytes,
             owner: parts.id,

@@ -15,7 +15,10 @@ use crate::scope::Scope;
 use crate::store::StoreError;
 use crate::usage::UsageEntry;
 
-/// A run to create.
+/// The revision of a run that was just created.
+pub const FIRST_REVISION: i64 = 1;
+
+/// A run to create; it gets [`FIRST_REVISION`].
 #[derive(Debug, Clone)]
 pub struct NewRun {
     /// The run.

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_the_next_milestone_are_checked_and_refused() {
+    fn kinds_that_are_not_served_are_checked_and_refused() {
         let list = json!([
             {"label": "t", "kind": "tarball", "config": {"url": "https://example.com/a.tgz", "sha256": "a".repeat(64)}},
             {"label": "s", "kind": "s3", "config": {"bucket": "b", "prefix": "p/"}},

@@ -18,7 +18,13 @@ pub struct MemoryBlobs(Arc<Mutex<HashMap<String, Bytes>>>);
 impl MemoryBlobs {
     /// The keys of all blobs, sorted.
     pub fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> = self.0.lock().expect("no holder of this lock panics").keys().cloned().collect();
+        let mut keys: Vec<String> = self
+            .0
+            .lock()
+            .expect("no holder of this lock panics")
+            .keys()
+            .cloned()
+            .collect();
         keys.sort();
         keys
     }
@@ -40,14 +46,19 @@ impl BlobStore for MemoryBlobs {
         }
         let digest = Sha256::digest(&whole).into();
         let size = whole.len() as u64;
-        self.0.lock().expect("no holder of this lock panics").insert(key.to_owned(), whole.freeze());
+        self.0
+            .lock()
+            .expect("no holder of this lock panics")
+            .insert(key.to_owned(), whole.freeze());
         Ok((size, digest))
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream, BlobError> {
         let blobs = self.0.lock().expect("no holder of this lock panics");
         let whole = blobs.get(key).ok_or(BlobError::NotFound)?;
-        let (start, end) = range.map_or((0, whole.len()), |r| (r.start as usize, (r.end as usize).min(whole.len())));
+        let (start, end) = range.map_or((0, whole.len()), |r| {
+            (r.start as usize, (r.end as usize).min(whole.len()))
+        });
         let part = whole.slice(start.min(end)..end);
         Ok(futures::stream::once(async move { Ok(part) }).boxed())
     }
