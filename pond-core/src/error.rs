@@ -64,9 +64,17 @@ pub enum Error {
     /// A secret would be drawn to a new place without being sent again.
     #[error("{0} changed: send the secrets again with it")]
     ResendRequired(&'static str),
+    /// What was sent is no JSON; the text says where it breaks off.
+    #[error("not JSON: {0}")]
+    Unreadable(String),
     /// Preflight found errors; nothing was created.
     #[error("preflight found errors")]
-    Preflight(Vec<Problem>),
+    Preflight {
+        /// All problems, errors among them.
+        problems: Vec<Problem>,
+        /// Faults of fields, those of the definition too.
+        faults: Vec<Fault>,
+    },
     /// The record's content was kept for its time and is gone.
     #[error("{0} expired")]
     Expired(&'static str),

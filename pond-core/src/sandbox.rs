@@ -132,7 +132,8 @@ pub enum Access {
 /// A folder of the host that is shown inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// The folder outside.
+    /// The folder outside. One to be written is given to the job's own uid, with all it holds; one to be read must be
+    /// readable by everyone (its parents need not be), because the job's uid is not the worker's.
     pub host: PathBuf,
     /// Its path inside.
     pub inside: PathBuf,
@@ -247,6 +248,33 @@ pub enum LimitKind {
     Disk,
 }
 
+/// By what a sandbox's limits hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforcement {
+    /// Control groups, version 2.
+    CgroupV2,
+    /// Control groups, version 1.
+    CgroupV1,
+    /// Resource limits of each process, and a supervisor that ends the sandbox when the sum is too much. The share of CPU
+    /// time is not held.
+    Rlimits,
+    /// The container engine.
+    Engine,
+}
+
+impl Enforcement {
+    /// As receipts spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CgroupV2 => "cgroup-v2",
+            Self::CgroupV1 => "cgroup-v1",
+            Self::Rlimits => "rlimits",
+            Self::Engine => "engine",
+        }
+    }
+}
+
 /// What a sandbox has used so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -334,6 +362,9 @@ pub trait Running: Send + Sync {
     /// # Errors
     /// When the sandbox has gone, or the program is not there ([`Exit::Code`] 127 is a program's own answer, not this).
     async fn exec(&self, exec: Exec) -> Result<Process, SandboxError>;
+
+    /// By what its limits hold.
+    fn enforcement(&self) -> Enforcement;
 
     /// What it uses now.
     ///

@@ -1,4 +1,19 @@
-//! The store port.
+//! The store port: the domains' store traits together.
+//!
+//! Every method is one atomic fact. A fact that is refused is an outcome, never an error: errors are for storage that
+//! does not answer or makes no sense. Reads take a [`crate::scope::Scope`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use crate::config::ConfigStore;
+use crate::id::RunId;
+use crate::pool::JobStore;
+use crate::projects::ProjectStore;
+use crate::runs::{EngineStore, RunStore};
+use crate::sealing::KeyringStore;
 
 /// Why a store could not answer. A refused fact is an outcome of its method and never one of these.
 #[derive(Debug, thiserror::Error)]
@@ -17,3 +32,33 @@ pub enum StoreError {
         id: String,
     },
 }
+
+/// A hint that something was written; the store alone is the truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A run was created or changed, or has new events. Sent after each write of it is durable.
+    Run(RunId),
+    /// A job was put in line.
+    Work,
+    /// Hints were lost: whatever is watched may have changed.
+    Missed,
+}
+
+/// All that Pond stores.
+#[async_trait]
+pub trait Store:
+    RunStore + EngineStore + JobStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
+{
+    /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
+    /// [`Change::Missed`].
+    fn changes(&self) -> broadcast::Receiver<Change>;
+
+    /// Whether the storage answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Waits for writes that are under way, and closes. Later calls fail.
+    async fn close(&self);
+}
+
+/// A store, shared.
+pub type SharedStore = Arc<dyn Store>;

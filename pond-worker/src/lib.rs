@@ -1,5 +1,6 @@
-//! All that runs on a Pond worker host: sandboxes, broker, sources, the mini agent loop.
+//! All that runs on a Pond worker host: sandboxes, the broker, the one dialer, the built-in agent loop.
 
 pub mod broker;
 pub mod mini;
 pub mod net;
+pub mod sandbox;

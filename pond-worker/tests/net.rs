@@ -2,3 +2,9 @@
 
 #[path = "net/dialing.rs"]
 mod dialing;
+#[path = "net/dns.rs"]
+mod dns;
+#[path = "net/sources.rs"]
+mod sources;
+#[path = "net/trust.rs"]
+mod trust;

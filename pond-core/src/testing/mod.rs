@@ -1,6 +1,7 @@
 //! For tests of embedding programs and of Pond itself: clock and entropy by hand, strict fakes, conformance suites.
 
 mod clock;
+pub mod conformance;
 mod entropy;
 
 pub use clock::ManualClock;

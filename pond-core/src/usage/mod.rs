@@ -7,4 +7,4 @@ mod money;
 mod record;
 
 pub use money::{BadPrice, Pico, Price, Prices};
-pub use record::{Tokens, UsageEntry, UsageReport, UsageTotals};
+pub use record::{ModelCall, Tokens, UsageEntry, UsageReport, UsageTotals};

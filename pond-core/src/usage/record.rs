@@ -109,3 +109,22 @@ fn sum<'a>(entries: impl Iterator<Item = &'a UsageEntry>) -> UsageTotals {
     }
     totals
 }
+
+/// One call of a model, as the broker saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelCall {
+    /// When it began.
+    pub at: crate::clock::Timestamp,
+    /// The provider.
+    pub provider: String,
+    /// The model, as the provider names it.
+    pub model: String,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// Whether the counts are an estimate, because the answer was cut off.
+    pub estimated: bool,
+}

@@ -17,8 +17,8 @@ use super::{DnsResolver, LookupError, Protocols, Resolve, SetupError, Stream, tl
 /// How long resolving and connecting may take together, and the TLS handshake after it.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many addresses of one name are judged and tried; a name with more is refused.
-pub const MAX_ADDRESSES: usize = 64;
+/// How many addresses of one name are tried at most; all are judged.
+pub const MAX_ADDRESSES: usize = 16;
 
 /// What a dialer is built from.
 #[derive(Debug, Clone, Default)]
@@ -153,7 +153,7 @@ impl Dialer {
         &self.0.extra_ca
     }
 
-    /// The addresses that may be dialled for this place: all that the host has, or none.
+    /// The addresses to dial for this place. If the rule refuses any that the host has, there are none.
     pub async fn addresses(&self, purpose: Purpose, host: &Host, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         let found = match host {
             Host::Address(ip) => vec![*ip],
@@ -170,7 +170,11 @@ impl Dialer {
                 })?;
             }
         }
-        Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+        Ok(found
+            .into_iter()
+            .take(MAX_ADDRESSES)
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect())
     }
 
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
@@ -180,10 +184,6 @@ impl Dialer {
             .map_err(|_| DialError::Timeout { host: host() })?;
         match answer {
             Ok(found) if found.is_empty() => Err(DialError::NotFound { host: host() }),
-            Ok(found) if found.len() > MAX_ADDRESSES => Err(DialError::Refused {
-                host: host(),
-                why: Refused::Reserved,
-            }),
             Ok(found) => Ok(found),
             Err(LookupError::NotFound) => Err(DialError::NotFound { host: host() }),
             Err(error @ LookupError::Unavailable(_)) => Err(DialError::Io {

@@ -5,6 +5,10 @@
 
 mod client;
 mod dialer;
+mod fetcher;
+mod folder;
+mod git;
+mod process;
 mod resolve;
 mod stream;
 #[cfg(any(test, feature = "testing"))]
@@ -13,6 +17,9 @@ mod tls;
 
 pub use client::{Body, BoxError, Connector, HttpClient, Protocols, SendError, client, empty_body, full_body};
 pub use dialer::{CONNECT_TIMEOUT, DialError, Dialer, DialerSettings, MAX_ADDRESSES};
+pub use fetcher::{Fetcher, FetcherSettings};
+pub use folder::{FolderRefused, FolderRoot, copy_folder};
+pub use git::{GIT_TIMEOUT, GitCredential, GitFetcher};
 pub use resolve::{DnsResolver, LookupError, Resolve};
 pub use stream::Stream;
 pub use tls::{CaFileError, SetupError, read_ca_file};

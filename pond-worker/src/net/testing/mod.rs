@@ -1,4 +1,6 @@
-//! What tests of the outside are made of, all on loopback: a resolver by hand and a listener that counts.
+//! What tests of the outside are made of, all on loopback: a resolver by hand, a listener that counts, a git server.
+
+mod git;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{LookupError, Resolve};
+
+pub use git::{GitBehaviour, GitRepo, GitServer};
 
 /// A resolver that answers what it was told, in turn; the last answer for a name stays.
 #[derive(Debug, Default)]

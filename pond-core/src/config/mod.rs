@@ -1,0 +1,26 @@
+//! What orgs and projects store: credentials, harnesses, models, variables.
+//!
+//! A project's entry shadows the org's of the same name, for that project only. One file per kind, and one line in
+//! [`EntryKind`]; a preset is one file and one line in [`presets`].
+
+mod credential;
+mod entry;
+mod harness;
+mod model;
+mod name;
+pub mod presets;
+mod provider;
+mod resolve;
+mod service;
+mod store;
+mod variable;
+
+pub use credential::{Credential, CredentialSecrets, MIN_REDACTABLE};
+pub use entry::{Entry, EntryKind, Owner};
+pub use harness::{Harness, HarnessFile, Placeholder, placeholders};
+pub use model::Model;
+pub use provider::{PROVIDERS, Provider};
+pub use resolve::{Effective, Named, Resolution};
+pub use service::{Config, Listing, Put, Record, Stored};
+pub use store::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
+pub use variable::Variable;

@@ -1,0 +1,68 @@
+//! The job as a worker gets it. Holds no secret and no key: those come by [`super::WorkerLink::seal`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::config::HarnessFile;
+use crate::id::{JobId, ProjectId, RunId, WorkerId};
+use crate::pool::ClaimToken;
+use crate::runs::executors::SandboxBlock;
+
+/// The model of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobModel {
+    /// The provider, which says what the broker speaks.
+    pub provider: String,
+    /// The stage's model, as the provider names it.
+    pub model_id: String,
+    /// All models that the agent may call: those registered on the same credential.
+    pub allowed: Vec<String>,
+    /// Features that the credential opens by which the provider itself fetches, runs or keeps something.
+    pub remote_features: Vec<String>,
+}
+
+/// One attempt of a stage, for one worker.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The job.
+    pub id: JobId,
+    /// Its run.
+    pub run: RunId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Key of the stage.
+    pub stage: String,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// Proves the claim.
+    pub claim: ClaimToken,
+    /// When the lease ends unless it is renewed.
+    pub lease_until: Timestamp,
+    /// The worker it is for.
+    pub worker: WorkerId,
+    /// Key of the harness.
+    pub harness: String,
+    /// Program and arguments, with placeholders.
+    pub command: Vec<String>,
+    /// What the agent is asked to do.
+    pub prompt: String,
+    /// Files for its home folder, with placeholders.
+    pub files: Vec<HarnessFile>,
+    /// Variables.
+    pub env: BTreeMap<String, String>,
+    /// How far it is confined.
+    pub sandbox: SandboxBlock,
+    /// The model, when the harness takes one.
+    pub model: Option<JobModel>,
+    /// Whether there are secrets to ask for.
+    pub sealed: bool,
+    /// Whether there are sources to ask for.
+    pub bundle: bool,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// How long a process may go on after it was asked to end.
+    pub cancel_grace: Duration,
+    /// Bytes that its artifacts may have.
+    pub artifact_cap: u64,
+}

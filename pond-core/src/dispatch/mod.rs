@@ -1,0 +1,11 @@
+//! From the engine to a worker: the job, and the one port that a worker sees.
+
+mod job;
+mod link;
+mod render;
+
+pub use job::{Job, JobModel};
+pub use link::{
+    Beat, BeatAnswer, Chunk, Command, Grant, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink,
+};
+pub use render::{Rendering, render};

@@ -1,0 +1,692 @@
+//! Follows one live run to its end: starts what its plan says, runs engine stages, and writes what they find.
+//!
+//! One driver per run, in the engine that owns it. An attempt that may be replayed is not written when it starts: if it ends
+//! soon, start and end are one commit; if not, the start is written with what it has found by then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::advance::{cancel_live_jobs, fail_fetch, settle};
+use super::fetch::{Fetched, fetch};
+use super::ledger::{Cell, Seen};
+use super::{Draft, Parts};
+use crate::artifacts::{Artifact, BlobError, BlobStore, ByteStream};
+use crate::clock::Timestamp;
+use crate::config::Effective;
+use crate::error::{Error, Result};
+use crate::id::{JobId, RunId};
+use crate::logs::{LogLine, LogSource};
+use crate::pool::{JobChange, NewJob, Unplaced, needs_of};
+use crate::runs::executors::{Findings, OpenBundle, StageContext, StageSink, Swarm, Work};
+use crate::runs::{Failure, FailureCode, Progress, StageEvent, StageOutcome, StagePhase, Transition};
+
+/// An attempt that ends within this is written in one commit.
+const FOLD: Duration = Duration::from_millis(50);
+/// How often a running attempt's findings are written.
+const FLUSH: Duration = Duration::from_millis(250);
+/// How often a stage that cannot be placed is looked at again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a driver waits when the store does not answer.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// An attempt of an engine stage that runs here.
+struct Attempt {
+    started: Timestamp,
+    sink: StageSink,
+    recorded: bool,
+    stop: CancellationToken,
+}
+
+/// What ended here.
+enum Ended {
+    Stage(usize, Timestamp, StageOutcome),
+    Fetch(Box<Result<Fetched, Failure>>),
+}
+
+/// What is to be written of an attempt.
+struct StageReport {
+    index: usize,
+    started: Timestamp,
+    lines: Vec<(Timestamp, String)>,
+    progress: Option<Progress>,
+    artifacts: Vec<Artifact>,
+    end: Option<(Timestamp, StageOutcome)>,
+}
+
+/// What is to be done after a change.
+enum Step {
+    /// The run is over, or another engine's.
+    Over,
+    /// Engine stages to start (new, or again after a crash), whether to fetch, and what could not be placed.
+    Go {
+        start: Vec<usize>,
+        resume: Vec<(usize, Timestamp)>,
+        fetch: bool,
+        unplaced: Vec<usize>,
+    },
+}
+
+struct Driver {
+    parts: Arc<Parts>,
+    id: RunId,
+    seen: watch::Receiver<Seen>,
+    attempts: BTreeMap<usize, Attempt>,
+    work: FuturesUnordered<BoxFuture<'static, Ended>>,
+    fetching: bool,
+    fetched: Option<Result<Fetched, Failure>>,
+    pending: Vec<StageReport>,
+    /// Stages that wait for a worker, or for their harness, and since when none fits.
+    waits: BTreeMap<usize, Timestamp>,
+}
+
+/// Follows a run until it is over or another engine's.
+pub(crate) async fn drive(parts: Arc<Parts>, id: RunId, cell: Arc<Cell>) {
+    let driver = Driver {
+        parts: parts.clone(),
+        id,
+        seen: cell.follow(),
+        attempts: BTreeMap::new(),
+        work: FuturesUnordered::new(),
+        fetching: false,
+        fetched: None,
+        pending: Vec::new(),
+        waits: BTreeMap::new(),
+    };
+    driver.run().await;
+    parts.ledger.forget(id);
+    drop(cell);
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            // Marked before the change: a change by another that comes after it wakes us again.
+            self.seen.borrow_and_update();
+            match self.advance().await {
+                Ok(Step::Over) => break,
+                Ok(Step::Go {
+                    start,
+                    resume,
+                    fetch,
+                    unplaced,
+                }) => {
+                    self.pending.clear();
+                    self.fetched = None;
+                    if let Err(error) = self.begin(start, resume, fetch).await {
+                        tracing::warn!(run = %self.id, %error, "a run could not be looked at");
+                        self.parts.clock.sleep(BACKOFF).await;
+                    }
+                    let now = self.parts.clock.now();
+                    self.waits.retain(|index, _| unplaced.contains(index));
+                    for index in unplaced {
+                        self.waits.entry(index).or_insert(now);
+                    }
+                }
+                Err(Error::NotFound(_)) => break,
+                Err(error) => {
+                    tracing::warn!(run = %self.id, %error, "a run could not be advanced; trying again");
+                    self.parts.clock.sleep(BACKOFF).await;
+                    continue;
+                }
+            }
+            self.wait().await;
+        }
+        self.clean_up().await;
+    }
+
+    /// Writes what ended and was found, and brings the run as far as it goes.
+    async fn advance(&mut self) -> Result<Step> {
+        let effective = self.effective().await?;
+        let parts = self.parts.clone();
+        let live: BTreeSet<usize> = self.attempts.keys().copied().collect();
+        let (pending, fetched) = (&self.pending, &self.fetched);
+        let fetching = self.fetching;
+        let unfit = self.unfit(effective.as_ref());
+        let step = parts.ledger.change(self.id, |draft| {
+            if draft.state().phase.status().is_terminal() || draft.head.owner != parts.id {
+                return Ok(Step::Over);
+            }
+            match fetched {
+                Some(Ok(found)) => write_fetched(draft, found)?,
+                Some(Err(failure)) => {
+                    let text = failure.message.clone();
+                    draft.log(draft.now, LogLine::system(LogSource::Fetch, None, text));
+                    fail_fetch(draft, failure)?;
+                    return Ok(Step::Over);
+                }
+                None => {}
+            }
+            for report in pending {
+                write(draft, report)?;
+            }
+            if draft.state().cancel_requested_at.is_some() {
+                cancel_attempts(draft, &live)?;
+                cancel_live_jobs(draft)?;
+            }
+            for (index, failure) in &unfit {
+                give_up(draft, *index, failure)?;
+            }
+            let resume = orphans(draft, &live);
+            let active = live
+                .iter()
+                .copied()
+                .filter(|&i| !draft.state().stages[i].phase.status().is_terminal());
+            let plan = settle(draft, &active.collect(), &parts.settings)?;
+            if draft.state().phase.status().is_terminal() {
+                return Ok(Step::Over);
+            }
+            if plan.fetch && !fetching {
+                draft.apply(Transition::FetchStarted { at: draft.now })?;
+            }
+            let mut unplaced = waiting(draft);
+            let mut start = Vec::new();
+            for index in plan.start {
+                match draft.definition.stages[index].executor.clone().work() {
+                    Work::Engine(_) => start.push(index),
+                    Work::Pool(swarm) => {
+                        unplaced.push(index);
+                        enqueue(draft, &parts, index, swarm, effective.as_ref())?;
+                    }
+                }
+            }
+            Ok(Step::Go {
+                start,
+                resume,
+                fetch: plan.fetch && !fetching,
+                unplaced,
+            })
+        });
+        let step = step.await?;
+        self.drop_ended();
+        Ok(step)
+    }
+
+    /// Config as the run's project sees it, when a stage goes to the pool.
+    async fn effective(&mut self) -> Result<Option<Effective>> {
+        let look = self.parts.ledger.look(self.id, |loaded| {
+            let pooled = |stage: &crate::workflow::Stage| matches!(stage.executor.work(), Work::Pool(_));
+            loaded
+                .definition
+                .stages
+                .iter()
+                .any(pooled)
+                .then_some(loaded.head.project)
+        });
+        match look.await? {
+            Some(project) => self.parts.config.effective(project).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Stages for which no worker that fits has been online for the grace.
+    fn unfit(&self, effective: Option<&Effective>) -> Vec<(usize, UnfitCheck)> {
+        let (now, grace) = (self.parts.clock.now(), self.parts.settings.no_worker_grace);
+        let due = self.waits.iter().filter(|(_, since)| now.since(**since) >= grace);
+        due.filter_map(|(index, _)| {
+            Some((
+                *index,
+                UnfitCheck {
+                    effective: effective?.clone(),
+                    parts: self.parts.clone(),
+                },
+            ))
+        })
+        .collect()
+    }
+
+    /// Ends of attempts that were written are forgotten; attempts that a cancel ended are stopped.
+    fn drop_ended(&mut self) {
+        for report in &self.pending {
+            match (&report.end, self.attempts.get_mut(&report.index)) {
+                (Some(_), _) => {
+                    self.attempts.remove(&report.index);
+                }
+                (None, Some(attempt)) => attempt.recorded = true,
+                (None, None) => {}
+            }
+        }
+        let now = self.parts.clock.now();
+        let grace = self.parts.settings.no_worker_grace;
+        // Those that were looked at and fit after all wait for another grace.
+        for since in self.waits.values_mut().filter(|since| now.since(**since) >= grace) {
+            *since = now;
+        }
+    }
+
+    async fn begin(&mut self, start: Vec<usize>, resume: Vec<(usize, Timestamp)>, fetch: bool) -> Result<()> {
+        let now = self.parts.clock.now();
+        for index in start {
+            self.start(index, now, false).await?;
+        }
+        for (index, since) in resume {
+            self.start(index, since, true).await?;
+        }
+        if fetch {
+            self.start_fetch().await?;
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, index: usize, started: Timestamp, recorded: bool) -> Result<()> {
+        let look = self.parts.ledger.look(self.id, |loaded| {
+            let stage = &loaded.definition.stages[index];
+            (stage.executor.clone(), stage.timeout, loaded.head.state.bundle.clone())
+        });
+        let (executor, timeout, bundle) = look.await?;
+        let timeout = timeout.unwrap_or(self.parts.settings.stage_timeout);
+        let (sink, stop) = (StageSink::default(), CancellationToken::new());
+        let blobs = self.parts.blobs.clone();
+        let context = StageContext {
+            bundle: bundle.map(|bundle| Box::new(BlobBundle { blobs, key: bundle.key }) as Box<dyn OpenBundle>),
+            clock: self.parts.clock.clone(),
+            sink: sink.clone(),
+            artifact_cap: self.parts.settings.artifact_cap,
+        };
+        self.attempts.insert(
+            index,
+            Attempt {
+                started,
+                sink,
+                recorded,
+                stop: stop.clone(),
+            },
+        );
+        let clock = self.parts.clock.clone();
+        let left = started.plus(timeout).since(clock.now());
+        let work = async move {
+            let Work::Engine(work) = executor.work() else {
+                let failure = Failure::new(FailureCode::Internal, "a pool stage was started in the engine");
+                return Ended::Stage(index, clock.now(), StageOutcome::Failed(failure));
+            };
+            let outcome = tokio::select! {
+                biased;
+                () = stop.cancelled() => StageOutcome::Cancelled,
+                outcome = work.run(&context) => outcome,
+                () = clock.sleep(left) => {
+                    let message = format!("longer than its {} s", timeout.as_secs());
+                    StageOutcome::Failed(Failure::new(FailureCode::Timeout, message))
+                }
+            };
+            Ended::Stage(index, clock.now(), outcome)
+        };
+        self.work.push(work.boxed());
+        Ok(())
+    }
+
+    async fn start_fetch(&mut self) -> Result<()> {
+        let inputs = self
+            .parts
+            .ledger
+            .look(self.id, |loaded| loaded.head.inputs.clone())
+            .await?;
+        let (parts, id) = (self.parts.clone(), self.id);
+        self.fetching = true;
+        self.work
+            .push(async move { Ended::Fetch(Box::new(fetch(&parts, id, &inputs).await)) }.boxed());
+        Ok(())
+    }
+
+    /// Waits until something ended, another changed the run, or it is time to write or to look again.
+    async fn wait(&mut self) {
+        let timer = match self.next_look() {
+            Some(span) => self.parts.clock.sleep(span),
+            None => futures::future::pending().boxed(),
+        };
+        let mut ended = Vec::new();
+        tokio::select! {
+            biased;
+            Some(first) = self.work.next(), if !self.work.is_empty() => {
+                ended.push(first);
+                while let Some(Some(more)) = self.work.next().now_or_never() {
+                    ended.push(more);
+                }
+            }
+            changed = self.seen.changed() => drop(changed),
+            () = timer => {}
+        }
+        self.stop_if_cancelled().await;
+        self.gather(ended).await;
+    }
+
+    /// A cancel stops what runs here, whatever it is.
+    async fn stop_if_cancelled(&mut self) {
+        let cancelled = self
+            .parts
+            .ledger
+            .look(self.id, |loaded| loaded.head.state.cancel_requested_at.is_some());
+        if matches!(cancelled.await, Ok(true)) {
+            for attempt in self.attempts.values() {
+                attempt.stop.cancel();
+            }
+            if self.fetching {
+                // What is fetching is dropped with its temporary folder.
+                self.work.clear();
+                self.fetching = false;
+            }
+        }
+    }
+
+    fn next_look(&self) -> Option<Duration> {
+        let now = self.parts.clock.now();
+        let flush = self.attempts.values().map(|attempt| {
+            if attempt.recorded {
+                FLUSH
+            } else {
+                attempt.started.plus(FOLD).since(now).max(Duration::from_millis(1))
+            }
+        });
+        let grace = self.parts.settings.no_worker_grace;
+        let look = self
+            .waits
+            .values()
+            .map(|since| since.plus(grace).since(now).min(RETRY).max(FOLD));
+        flush.chain(look).min()
+    }
+
+    /// Takes what attempts have found, to be written with the next change.
+    async fn gather(&mut self, ended: Vec<Ended>) {
+        let now = self.parts.clock.now();
+        let mut ends = BTreeMap::new();
+        for end in ended {
+            match end {
+                Ended::Stage(index, at, outcome) => {
+                    ends.insert(index, (at, outcome));
+                }
+                Ended::Fetch(result) => {
+                    self.fetching = false;
+                    self.fetched = Some(*result);
+                }
+            }
+        }
+        let mut taken = Vec::new();
+        for (index, attempt) in &self.attempts {
+            let end = ends.remove(index);
+            let findings = attempt.sink.take();
+            let due = attempt.recorded || now.since(attempt.started) >= FOLD;
+            if end.is_some() || (due && (!attempt.recorded || !findings.is_empty())) {
+                taken.push((*index, attempt.started, findings, end));
+            } else {
+                put_back(&attempt.sink, findings);
+            }
+        }
+        for (index, started, findings, end) in taken {
+            let report = self.report(index, started, findings, end).await;
+            self.pending.push(report);
+        }
+    }
+
+    async fn report(
+        &mut self,
+        index: usize,
+        started: Timestamp,
+        findings: Findings,
+        mut end: Option<(Timestamp, StageOutcome)>,
+    ) -> StageReport {
+        let mut artifacts = Vec::new();
+        for (name, bytes) in findings.artifacts {
+            match self.keep(index, name, bytes).await {
+                Ok(artifact) => artifacts.push(artifact),
+                Err(error) => {
+                    let failure = Failure::new(FailureCode::Internal, format!("an artifact was not stored: {error}"));
+                    end = Some((self.parts.clock.now(), StageOutcome::Failed(failure)));
+                }
+            }
+        }
+        StageReport {
+            index,
+            started,
+            lines: findings.lines,
+            progress: findings.progress,
+            artifacts,
+            end,
+        }
+    }
+
+    async fn keep(&mut self, index: usize, name: crate::artifacts::ArtifactName, bytes: Vec<u8>) -> Result<Artifact> {
+        let key = self
+            .parts
+            .ledger
+            .look(self.id, |loaded| loaded.definition.key(index).to_owned())
+            .await?;
+        let blob = blob_key(&self.parts, self.id);
+        let stream: ByteStream = futures::stream::once(async move { Ok(bytes::Bytes::from(bytes)) }).boxed();
+        let (size, sha256) = self
+            .parts
+            .blobs
+            .put(&blob, stream, self.parts.settings.artifact_cap)
+            .await?;
+        Ok(Artifact {
+            stage: u32::try_from(index).unwrap_or(u32::MAX),
+            stage_key: key,
+            substage: None,
+            name,
+            size,
+            sha256,
+            redacted: false,
+            created_at: self.parts.clock.now(),
+            blob,
+        })
+    }
+
+    /// The bundle of an ended run is deleted.
+    async fn clean_up(&mut self) {
+        let bundle = self.parts.ledger.look(self.id, |loaded| {
+            let ended = loaded.head.state.phase.status().is_terminal();
+            loaded.head.state.bundle.clone().filter(|_| ended)
+        });
+        if let Ok(Some(bundle)) = bundle.await
+            && let Err(error) = self.parts.blobs.delete(&bundle.key).await
+        {
+            tracing::warn!(run = %self.id, %error, "a bundle was not deleted");
+        }
+    }
+}
+
+/// Decides, inside a change, whether a stage that waited for the grace is given up.
+struct UnfitCheck {
+    effective: Effective,
+    parts: Arc<Parts>,
+}
+
+/// A key for an artifact's bytes.
+pub(crate) fn blob_key(parts: &Parts, run: RunId) -> String {
+    format!("artifacts/{run}/{}", hex::encode(parts.entropy.draw::<16>()))
+}
+
+fn put_back(sink: &StageSink, findings: Findings) {
+    if findings.is_empty() {
+        return;
+    }
+    for (at, line) in findings.lines {
+        sink.line(at, line);
+    }
+    if let Some(Progress { done, total }) = findings.progress {
+        sink.progress(done, total);
+    }
+    for (name, bytes) in findings.artifacts {
+        sink.artifact(name, bytes);
+    }
+}
+
+fn write_fetched(draft: &mut Draft<'_>, found: &Fetched) -> Result<()> {
+    if draft.state().bundle.is_some() {
+        return Ok(());
+    }
+    for line in &found.lines {
+        draft.log(draft.now, LogLine::system(LogSource::Fetch, None, line.clone()));
+    }
+    draft.apply(Transition::Fetched(found.bundle.clone()))?;
+    Ok(())
+}
+
+/// Writes what an attempt has found, unless its stage was ended meanwhile.
+fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
+    let index = report.index;
+    if draft.state().stages[index].phase.status().is_terminal() {
+        return Ok(());
+    }
+    if matches!(draft.state().stages[index].phase, StagePhase::Queued { .. }) {
+        let event = StageEvent::Start {
+            at: report.started,
+            worker: None,
+        };
+        draft.apply(Transition::Stage { index, event })?;
+    }
+    let key = draft.definition.key(index).to_owned();
+    for (at, line) in &report.lines {
+        draft.log(*at, LogLine::system(LogSource::Engine, Some(&key), line.clone()));
+    }
+    if let Some(progress) = report.progress {
+        draft.apply(Transition::Progress { index, progress })?;
+    }
+    for artifact in &report.artifacts {
+        draft.artifact(artifact.clone());
+    }
+    if let Some((at, outcome)) = &report.end {
+        let event = StageEvent::End {
+            at: *at,
+            outcome: outcome.clone(),
+        };
+        draft.apply(Transition::Stage { index, event })?;
+    }
+    Ok(())
+}
+
+fn cancel_attempts(draft: &mut Draft<'_>, live: &BTreeSet<usize>) -> Result<()> {
+    for &index in live {
+        let phase = &draft.state().stages[index].phase;
+        if matches!(phase, StagePhase::Running { job: None, .. }) {
+            let event = StageEvent::End {
+                at: draft.now,
+                outcome: StageOutcome::Cancelled,
+            };
+            draft.apply(Transition::Stage { index, event })?;
+        }
+    }
+    Ok(())
+}
+
+/// Engine stages that are written as running and do not run here: a crash cut them off.
+fn orphans(draft: &Draft<'_>, live: &BTreeSet<usize>) -> Vec<(usize, Timestamp)> {
+    let stages = draft.state().stages.iter().enumerate();
+    stages
+        .filter(|(index, _)| !live.contains(index))
+        .filter_map(|(index, stage)| match stage.phase {
+            StagePhase::Running { job: None, since, .. } => Some((index, since)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Stages whose job waits in line.
+fn waiting(draft: &Draft<'_>) -> Vec<usize> {
+    let stages = draft.state().stages.iter().enumerate();
+    stages
+        .filter(|(_, s)| matches!(s.phase, StagePhase::Queued { job: Some(_), .. }))
+        .map(|(i, _)| i)
+        .collect()
+}
+
+/// Puts a pool stage in line, unless its harness is not there: then it is looked at again.
+fn enqueue(
+    draft: &mut Draft<'_>,
+    parts: &Parts,
+    index: usize,
+    swarm: &Swarm,
+    effective: Option<&Effective>,
+) -> Result<()> {
+    let Some(effective) = effective else { return Ok(()) };
+    let needs = match needs_of(swarm, draft.head.project, effective, &parts.settings) {
+        Ok(needs) => needs,
+        Err(Unplaced::Later(_)) => return Ok(()),
+        Err(Unplaced::Never(failure)) => {
+            let event = StageEvent::End {
+                at: draft.now,
+                outcome: StageOutcome::Failed(failure),
+            };
+            draft.apply(Transition::Stage { index, event })?;
+            settle(draft, &BTreeSet::new(), &parts.settings)?;
+            return Ok(());
+        }
+    };
+    let id = JobId::mint(&*parts.clock, &*parts.entropy);
+    draft.apply(Transition::Stage {
+        index,
+        event: StageEvent::Enqueue { job: id },
+    })?;
+    draft.job(JobChange::Enqueue(NewJob {
+        id,
+        run: draft.run(),
+        project: draft.head.project,
+        stage: u32::try_from(index).unwrap_or(u32::MAX),
+        needs,
+        place: draft.now.micros(),
+        enqueued_at: draft.now,
+    }));
+    Ok(())
+}
+
+/// Fails a stage for which nothing that fits was online for the grace; does nothing when something fits now.
+fn give_up(draft: &mut Draft<'_>, index: usize, check: &UnfitCheck) -> Result<()> {
+    let StagePhase::Queued { job, .. } = draft.state().stages[index].phase else {
+        return Ok(());
+    };
+    let executor = draft.definition.stages[index].executor.clone();
+    let Work::Pool(swarm) = executor.work() else {
+        return Ok(());
+    };
+    let parts = &check.parts;
+    let failure = match needs_of(swarm, draft.head.project, &check.effective, &parts.settings) {
+        Err(Unplaced::Later(failure) | Unplaced::Never(failure)) => Some(failure),
+        Ok(needs) => parts
+            .presence
+            .missing(&needs, draft.now, parts.settings.worker_offline)
+            .map(|missing| {
+                let key = draft.definition.key(index);
+                Failure::new(
+                    FailureCode::NoCapableWorker,
+                    crate::preflight::no_capable_worker_message(key, &missing),
+                )
+            }),
+    };
+    let Some(failure) = failure else { return Ok(()) };
+    if let Some(job) = job {
+        draft.job(JobChange::End(job));
+    }
+    let event = StageEvent::End {
+        at: draft.now,
+        outcome: StageOutcome::Failed(failure),
+    };
+    draft.apply(Transition::Stage { index, event })?;
+    Ok(())
+}
+
+struct BlobBundle {
+    blobs: Arc<dyn BlobStore>,
+    key: String,
+}
+
+#[async_trait]
+impl OpenBundle for BlobBundle {
+    async fn open(&self) -> Result<ByteStream, BlobError> {
+        self.blobs.get(&self.key, None).await
+    }
+}
+
+impl From<BlobError> for Error {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::NotFound => Self::Expired("the content"),
+            BlobError::TooLarge(cap) => Self::TooLarge(cap),
+            BlobError::Unavailable(source) => Self::Unavailable("the blob store", Some(source)),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Fetches a run's sources into one bundle.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::io::ReaderStream;
+
+use super::Parts;
+use crate::artifacts::{BlobError, ByteStream};
+use crate::id::RunId;
+use crate::runs::{BundleRef, Failure, FailureCode, Inputs};
+use crate::sources::{self, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch};
+
+/// What was fetched, and what to log of it.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) bundle: BundleRef,
+    pub(super) lines: Vec<String>,
+}
+
+/// Fetches all sources of a run.
+pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<Fetched, Failure> {
+    let failed = |what: String| Failure::new(FailureCode::SourceFailed, what);
+    let fetcher = parts
+        .sources
+        .as_ref()
+        .ok_or_else(|| failed("this engine was built without sources".into()))?;
+    let sources = stored_sources(parts, inputs).map_err(failed)?;
+    let folder = work_folder(parts).map_err(|error| failed(format!("no folder to fetch to: {}", error.kind())))?;
+    let tree = folder.path().join("tree");
+    let mut resolved = Vec::with_capacity(sources.len());
+    let mut lines = Vec::with_capacity(sources.len());
+    for (index, source) in sources.iter().enumerate() {
+        let into = if sources.len() == 1 {
+            tree.clone()
+        } else {
+            tree.join(&source.label)
+        };
+        let pin = pin(inputs, &sources, index);
+        let found = one(&**fetcher, source, pin, &into).await?;
+        lines.push(format!("{}: {}", source.label, found.as_str()));
+        resolved.push(found);
+    }
+    let bundle = store(parts, run, &tree, folder.path(), resolved).await?;
+    Ok(Fetched { bundle, lines })
+}
+
+/// The commit to hold a source to: that of the run it repeats, or the `sha` that was sent with the only git source.
+fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a str> {
+    if let Some(Resolved::Commit(commit)) = inputs.pins.get(index) {
+        return Some(commit);
+    }
+    let is_git = |source: &&Source| matches!(source.kind, Kind::GitHttps(_));
+    let only = sources.iter().filter(is_git).count() == 1 && is_git(&&sources[index]);
+    inputs.sha.as_deref().filter(|_| only)
+}
+
+async fn one(fetcher: &dyn SourceFetch, source: &Source, pin: Option<&str>, into: &Path) -> Result<Resolved, Failure> {
+    // The service token alone names folders so far: a project's own keys come with their scopes.
+    let scope = FolderScope::Root;
+    fetcher.fetch(source, pin, &scope, into).await.map_err(|error| {
+        let code = match error {
+            SourceError::Failed(_) => FailureCode::SourceFailed,
+            SourceError::TooLarge(_) => FailureCode::SourceTooLarge,
+        };
+        Failure::new(code, format!("source {}: {error}", source.label))
+    })
+}
+
+fn stored_sources(parts: &Parts, inputs: &Inputs) -> Result<Vec<Source>, String> {
+    let unreadable = || "the stored sources do not read".to_owned();
+    let raw = inputs.sources.as_deref().ok_or_else(unreadable)?;
+    let value = serde_json::from_str(raw.get()).map_err(|_| unreadable())?;
+    // What was admitted at submit may have been taken off the operator's list since: that is told as it is.
+    sources::parse(&value, "/sources", &parts.settings.outbound).map_err(|faults| {
+        faults
+            .into_iter()
+            .next()
+            .map_or_else(unreadable, |fault| format!("{} {}", fault.pointer, fault.message))
+    })
+}
+
+fn work_folder(parts: &Parts) -> std::io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("pond-fetch-");
+    match &parts.settings.work_dir {
+        Some(folder) => {
+            std::fs::create_dir_all(folder)?;
+            builder.tempdir_in(folder)
+        }
+        None => builder.tempdir(),
+    }
+}
+
+async fn store(
+    parts: &Parts,
+    run: RunId,
+    tree: &Path,
+    folder: &Path,
+    resolved: Vec<Resolved>,
+) -> Result<BundleRef, Failure> {
+    let failed = |what: String| Failure::new(FailureCode::SourceFailed, what);
+    let limits = parts.settings.source_caps.bundle();
+    let (tree, path) = (tree.to_owned(), folder.join("bundle.tar"));
+    let file = path.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let out = std::io::BufWriter::new(std::fs::File::create(&file)?);
+        sources::write_bundle(&tree, out, limits)
+    });
+    written
+        .await
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| {
+            let error = SourceError::from(error);
+            let code = match error {
+                SourceError::Failed(_) => FailureCode::SourceFailed,
+                SourceError::TooLarge(_) => FailureCode::SourceTooLarge,
+            };
+            Failure::new(code, format!("the bundle of all sources: {error}"))
+        })?;
+    let file = tokio::fs::File::open(&path)
+        .await
+        .map_err(|error| failed(error.kind().to_string()))?;
+    let key = format!("bundles/{run}");
+    let bytes: ByteStream = ReaderStream::new(file).map_ok(Bytes::from).map_err(unreadable).boxed();
+    let (size, sha256) = parts
+        .blobs
+        .put(&key, bytes, u64::MAX)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(BundleRef {
+        key,
+        size,
+        sha256: hex::encode(sha256),
+        resolved,
+    })
+}
+
+fn unreadable(error: std::io::Error) -> BlobError {
+    BlobError::Unavailable(Box::new(error))
+}

@@ -1,0 +1,293 @@
+//! The one way to change a run: a compare-and-set on its revision, tried again on what another made of it.
+//!
+//! Live runs are kept in memory as they were last committed, so that a change costs one write and no read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use tokio::sync::watch;
+
+use super::Draft;
+use super::draft::LogMeter;
+use crate::body::Faults;
+use crate::clock::Clock;
+use crate::error::{Conflict, Error, Result};
+use crate::event::{Event, EventBody};
+use crate::id::RunId;
+use crate::runs::{Append, Appended, Committed, Illegal, Run, RunHead, RunStatus};
+use crate::scope::Scope;
+use crate::store::SharedStore;
+use crate::usage::{UsageReport, UsageTotals};
+use crate::workflow::{self, Definition};
+
+/// How often a change is tried when others change the run meanwhile.
+const TRIES: usize = 32;
+/// Dead entries are swept when the map has grown to this.
+const SWEEP_AT: usize = 4096;
+
+/// A run in memory, as it was last committed.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Its row.
+    pub(crate) head: RunHead,
+    /// Its workflow, read.
+    pub(crate) definition: Arc<Definition>,
+    /// Its usage so far, once it has been asked for.
+    pub(crate) usage: Option<UsageTotals>,
+}
+
+/// What is known of a live run by those who watch it here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The revision last committed here.
+    pub(crate) revision: i64,
+    /// The run's state then.
+    pub(crate) status: RunStatus,
+}
+
+/// A live run, shared by all who change it in this process.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    slot: tokio::sync::Mutex<Option<Loaded>>,
+    seen: watch::Sender<Seen>,
+}
+
+impl Cell {
+    /// Follows the run's changes made in this process.
+    pub(crate) fn follow(&self) -> watch::Receiver<Seen> {
+        self.seen.subscribe()
+    }
+}
+
+/// All live runs of this process.
+pub(crate) struct Ledger {
+    store: SharedStore,
+    clock: Arc<dyn Clock>,
+    log_cap: u64,
+    cells: Mutex<HashMap<RunId, Weak<Cell>>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(store: SharedStore, clock: Arc<dyn Clock>, log_cap: u64) -> Self {
+        Self {
+            store,
+            clock,
+            log_cap,
+            cells: Mutex::default(),
+        }
+    }
+
+    /// Takes in a run that was just created. It is kept as long as the cell is.
+    pub(crate) fn insert(&self, loaded: Loaded) -> Arc<Cell> {
+        let seen = Seen {
+            revision: loaded.head.revision,
+            status: loaded.head.state.phase.status(),
+        };
+        let id = loaded.head.id;
+        let cell = Arc::new(Cell {
+            slot: tokio::sync::Mutex::new(Some(loaded)),
+            seen: watch::Sender::new(seen),
+        });
+        self.lock().insert(id, Arc::downgrade(&cell));
+        cell
+    }
+
+    /// The run's cell; made when there is none.
+    pub(crate) fn cell(&self, id: RunId) -> Arc<Cell> {
+        let mut cells = self.lock();
+        if let Some(cell) = cells.get(&id).and_then(Weak::upgrade) {
+            return cell;
+        }
+        if cells.len() >= SWEEP_AT {
+            cells.retain(|_, cell| cell.strong_count() > 0);
+        }
+        let seen = Seen {
+            revision: -1,
+            status: RunStatus::Queued,
+        };
+        let cell = Arc::new(Cell {
+            slot: tokio::sync::Mutex::default(),
+            seen: watch::Sender::new(seen),
+        });
+        cells.insert(id, Arc::downgrade(&cell));
+        cell
+    }
+
+    /// The run's cell, when someone holds it here.
+    pub(crate) fn live_cell(&self, id: RunId) -> Option<Arc<Cell>> {
+        self.lock().get(&id).and_then(Weak::upgrade)
+    }
+
+    /// Forgets an ended run.
+    pub(crate) fn forget(&self, id: RunId) {
+        self.lock().remove(&id);
+    }
+
+    /// Forgets what is in memory of a run, so that its next change starts from the store.
+    pub(crate) async fn refresh(&self, id: RunId) {
+        if let Some(cell) = self.live_cell(id) {
+            *cell.slot.lock().await = None;
+        }
+    }
+
+    /// Changes a run: `make` works on a draft, and is called again on a fresh one when another was faster. A draft that
+    /// changes nothing is not written.
+    pub(crate) async fn change<T>(&self, id: RunId, mut make: impl FnMut(&mut Draft<'_>) -> Result<T>) -> Result<T> {
+        let cell = self.cell(id);
+        let mut slot = cell.slot.lock().await;
+        for _ in 0..TRIES {
+            let loaded = match slot.take() {
+                Some(loaded) => loaded,
+                None => self.load(id).await?,
+            };
+            let mut draft = Draft::new(&loaded, self.clock.now(), self.log_cap);
+            let made = make(&mut draft);
+            let made = match made {
+                Ok(made) if !draft.is_empty() => made,
+                unchanged => {
+                    drop(draft);
+                    *slot = Some(loaded);
+                    return unchanged;
+                }
+            };
+            let commit = draft.commit();
+            let (state, owner) = (commit.state.clone(), commit.owner);
+            match self.store.commit_run(commit).await? {
+                Committed::At {
+                    revision,
+                    next_event,
+                    log_bytes,
+                } => {
+                    let status = state.phase.status();
+                    let Loaded {
+                        head,
+                        definition,
+                        usage,
+                    } = loaded;
+                    let head = RunHead {
+                        state,
+                        owner,
+                        revision,
+                        next_event,
+                        log_bytes,
+                        ..head
+                    };
+                    *slot = Some(Loaded {
+                        head,
+                        definition,
+                        usage,
+                    });
+                    cell.seen.send_replace(Seen { revision, status });
+                    return Ok(made);
+                }
+                Committed::Stale => {}
+                Committed::StaleClaim => {
+                    *slot = Some(loaded);
+                    return Err(stale_claim());
+                }
+                Committed::Unknown => return Err(Error::NotFound("run")),
+            }
+        }
+        Err(Error::Busy {
+            message: "the run is being changed by others".into(),
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    /// Adds events that do not change the run's state; `append.events` holds all but log lines, which `lines` gives.
+    pub(crate) async fn append(
+        &self,
+        mut append: Append,
+        lines: impl FnOnce(&mut LogMeter, &mut Vec<Event>),
+    ) -> Result<Appended> {
+        let cell = self.cell(append.run);
+        let mut slot = cell.slot.lock().await;
+        let mut loaded = match slot.take() {
+            Some(loaded) => loaded,
+            None => self.load(append.run).await?,
+        };
+        let mut meter = LogMeter::new(loaded.head.log_bytes, self.log_cap);
+        lines(&mut meter, &mut append.events);
+        append.log_bytes = meter.added;
+        let totals = self.totals(&loaded, &append).await?;
+        if let Some(totals) = totals {
+            append.events.push(Event {
+                at: self.clock.now(),
+                body: EventBody::Usage(totals),
+            });
+        }
+        let appended = self.store.append_events(append).await?;
+        if let Appended::At { next_event, log_bytes } = appended {
+            loaded.head.next_event = next_event;
+            loaded.head.log_bytes = log_bytes;
+            loaded.usage = totals.or(loaded.usage);
+        }
+        *slot = Some(loaded);
+        Ok(appended)
+    }
+
+    /// The run's usage with what is appended, when that is any.
+    async fn totals(&self, loaded: &Loaded, append: &Append) -> Result<Option<UsageTotals>> {
+        if append.usage.is_empty() {
+            return Ok(None);
+        }
+        let mut totals = match loaded.usage {
+            Some(totals) => totals,
+            None => {
+                let entries = self.store.usage(Scope::Org, append.run).await?;
+                UsageReport { entries }.totals()
+            }
+        };
+        for entry in &append.usage {
+            totals += entry.totals;
+        }
+        Ok(Some(totals))
+    }
+
+    /// Looks at a run as it is in memory, or in the store.
+    pub(crate) async fn look<T>(&self, id: RunId, look: impl FnOnce(&Loaded) -> T) -> Result<T> {
+        let cell = self.cell(id);
+        let mut slot = cell.slot.lock().await;
+        if slot.is_none() {
+            *slot = Some(self.load(id).await?);
+        }
+        Ok(look(slot.as_ref().expect("it was just filled")))
+    }
+
+    async fn load(&self, id: RunId) -> Result<Loaded> {
+        // The engine works on every project's runs.
+        let run = self.store.run(Scope::Org, id).await?.ok_or(Error::NotFound("run"))?;
+        load(run)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Weak<Cell>>> {
+        self.cells.lock().expect("no holder of this lock panics")
+    }
+}
+
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Reads a stored run; what was checked at submit reads again.
+fn load(run: Run) -> Result<Loaded> {
+    let id = run.head.id;
+    let corrupt = || Error::internal(format!("the stored definition of run {id} does not read"));
+    let json = serde_json::from_str(&run.definition.json).map_err(|_| corrupt())?;
+    let definition = workflow::read(&json, &Faults::new()).ok_or_else(corrupt)?;
+    Ok(Loaded {
+        head: run.head,
+        definition: Arc::new(definition),
+        usage: None,
+    })
+}
+
+/// The claim is not live.
+pub(crate) fn stale_claim() -> Error {
+    Error::conflict(Conflict::StaleClaim, "the claim was superseded or has expired")
+}
+
+/// A transition that the table does not have was asked for from outside.
+impl From<Illegal> for Error {
+    fn from(illegal: Illegal) -> Self {
+        Self::conflict(Conflict::AlreadyTerminal, illegal.to_string())
+    }
+}

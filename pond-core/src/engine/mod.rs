@@ -1,0 +1,25 @@
+//! The engine: the loops that make runs go on. Each is one file.
+//!
+//! [`ledger`] is the one way to change a run; [`driver`] follows one live run to its end; [`keeper`] keeps the engine's
+//! own word alive, adopts runs that lost theirs, and takes back jobs whose lease ended; [`watch`] wakes who waits.
+
+mod advance;
+mod draft;
+mod driver;
+mod fetch;
+mod keeper;
+mod ledger;
+mod parts;
+mod settings;
+mod tasks;
+mod watch;
+
+pub(crate) use advance::{cancel_live_jobs, end, settle, take_back};
+pub(crate) use draft::Draft;
+pub(crate) use driver::{blob_key, drive};
+pub(crate) use keeper::{adopt, keep, reclaim};
+pub(crate) use ledger::{Ledger, Loaded, stale_claim};
+pub(crate) use parts::{Parts, Word};
+pub use settings::{EngineSettings, Takeover};
+pub(crate) use tasks::Tasks;
+pub(crate) use watch::{RunWatch, Watches};

@@ -1,0 +1,93 @@
+//! The parts of one engine, shared by its services and loops.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use super::{EngineSettings, Ledger, Tasks, Watches};
+use crate::artifacts::BlobStore;
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::entropy::Entropy;
+use crate::error::Result;
+use crate::id::EngineId;
+use crate::pool::Presence;
+use crate::sources::SourceFetch;
+use crate::store::SharedStore;
+
+/// The parts.
+pub(crate) struct Parts {
+    pub(crate) id: EngineId,
+    pub(crate) settings: EngineSettings,
+    pub(crate) store: SharedStore,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) sources: Option<Arc<dyn SourceFetch>>,
+    pub(crate) config: Config,
+    pub(crate) ledger: Ledger,
+    pub(crate) watches: Arc<Watches>,
+    pub(crate) presence: Presence,
+    pub(crate) tasks: Tasks,
+    pub(crate) word: Word,
+    /// Runs that are followed here.
+    pub(crate) driven: Arc<AtomicUsize>,
+}
+
+/// Until when other engines leave this one's runs alone.
+#[derive(Debug, Default)]
+pub(crate) struct Word(AtomicI64);
+
+impl Parts {
+    /// Sees to it that this engine's word holds for at least half a lease: before it takes a run on.
+    pub(crate) async fn give_word(&self) -> Result<()> {
+        let now = self.clock.now();
+        let lease = self.settings.lease;
+        if self.word.0.load(Ordering::Acquire) >= now.plus(lease / 2).micros() {
+            return Ok(());
+        }
+        self.renew_word(now).await
+    }
+
+    /// Follows a run in a task of its own.
+    pub(crate) fn follow(&self, drive: impl Future<Output = ()> + Send + 'static) {
+        let count = Driven::new(self.driven.clone());
+        self.tasks.spawn(async move {
+            let _count = count;
+            drive.await;
+        });
+    }
+
+    /// How many runs are followed here.
+    pub(crate) fn driven_here(&self) -> u64 {
+        u64::try_from(self.driven.load(Ordering::Acquire)).unwrap_or(u64::MAX)
+    }
+
+    /// Whether any run is followed here.
+    pub(crate) fn drives(&self) -> bool {
+        self.driven.load(Ordering::Acquire) > 0
+    }
+
+    /// Gives this engine's word for another lease.
+    pub(crate) async fn renew_word(&self, now: Timestamp) -> Result<()> {
+        let until = now.plus(self.settings.lease);
+        self.store.beat(self.id, until).await?;
+        self.word.0.fetch_max(until.micros(), Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+struct Driven(Arc<AtomicUsize>);
+
+impl Driven {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,65 @@
+//! The events of a run: log lines, status changes, usage and egress decisions share one rising integer sequence.
+//!
+//! Numbers are taken in the transaction that writes the events, so a reader always sees a prefix; an event itself
+//! does not hold its number.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::logs::LogLine;
+use crate::runs::Failure;
+use crate::usage::UsageTotals;
+
+/// Number of an event within its run, from 1.
+pub type EventNumber = i64;
+
+/// What happened in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When: for a log line the worker's time of the line.
+    #[serde(rename = "t")]
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// What happened; the names are short because every run stores a few.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventBody {
+    /// A line was logged.
+    #[serde(rename = "l")]
+    Log(LogLine),
+    /// The run or a stage changed state.
+    #[serde(rename = "s")]
+    Status(StatusChange),
+    /// Sums of the usage so far.
+    #[serde(rename = "u")]
+    Usage(UsageTotals),
+}
+
+/// A change of state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusChange {
+    /// Key of the stage; none for the run itself.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// The state before.
+    #[serde(rename = "f")]
+    pub from: String,
+    /// The state after.
+    #[serde(rename = "o")]
+    pub to: String,
+    /// Why, when it failed.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// An event with its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberedEvent {
+    /// The number.
+    pub id: EventNumber,
+    /// The event.
+    pub event: Event,
+}

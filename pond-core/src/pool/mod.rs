@@ -1,0 +1,18 @@
+//! The pool: jobs that wait for workers, the claims that workers hold, and who is there.
+
+mod in_process;
+mod job;
+mod needs;
+mod place;
+mod presence;
+mod service;
+mod store;
+
+pub use in_process::InProcessLink;
+pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
+pub use needs::{Needs, NeedsKey};
+pub(crate) use place::{Unplaced, lacking_key, likely_capability, needs, needs_of, resolve};
+pub(crate) use presence::Presence;
+pub use presence::{Missing, WorkerView};
+pub use service::Pool;
+pub use store::{ClaimRequest, JobChange, JobStore, Renewal, Renewed};

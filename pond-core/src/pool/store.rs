@@ -1,0 +1,91 @@
+//! What the store does for the pool.
+
+use async_trait::async_trait;
+
+use super::{ClaimToken, ClaimedJob, JobRow, Needs, NeedsKey, NewJob};
+use crate::clock::Timestamp;
+use crate::id::{BootId, JobId, ProjectId, WorkerId};
+use crate::store::StoreError;
+
+/// A change of a job that is committed together with a change of its run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobChange {
+    /// Puts a job in line.
+    Enqueue(NewJob),
+    /// Puts a claimed job back in line, at its old place.
+    Release(JobId),
+    /// Ends a waiting or claimed job.
+    End(JobId),
+    /// Marks a claimed job, so that its worker is told to stop.
+    Cancel(JobId),
+}
+
+/// A worker asks for work.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its life.
+    pub boot: BootId,
+    /// The needs that it satisfies.
+    pub fits: Vec<NeedsKey>,
+    /// One token for each job that it takes at most, drawn by the engine.
+    pub tokens: Vec<ClaimToken>,
+    /// When the leases end.
+    pub lease_until: Timestamp,
+}
+
+/// A lease to renew.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    /// The job.
+    pub job: JobId,
+    /// Hash of the claim token.
+    pub token: [u8; 32],
+    /// The time now: a lease that has ended is not renewed.
+    pub now: Timestamp,
+    /// When the lease ends if it is renewed.
+    pub lease_until: Timestamp,
+}
+
+/// What became of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// Renewed.
+    Until {
+        /// When it ends now.
+        lease_until: Timestamp,
+        /// Whether the worker is to stop the job.
+        cancel: bool,
+    },
+    /// The claim was superseded, has expired or its job has ended.
+    Stale,
+    /// No such job.
+    Unknown,
+}
+
+/// Jobs and claims. Enqueue, release and end travel with the run: see [`crate::runs::Commit`].
+#[async_trait]
+pub trait JobStore: Send + Sync {
+    /// Takes waiting jobs whose needs are among `fits`, lowest place first, at most one per token. No job is ever taken by
+    /// two claims. Durable on return.
+    async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError>;
+
+    /// Renews a lease if the token is the live one and the lease has not ended.
+    async fn renew_lease(&self, renewal: Renewal) -> Result<Renewed, StoreError>;
+
+    /// A job.
+    async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError>;
+
+    /// Claimed jobs whose lease ended at or before `now`, at most `limit`, longest expired first.
+    async fn expired_jobs(&self, now: Timestamp, limit: u32) -> Result<Vec<JobRow>, StoreError>;
+
+    /// Jobs that `worker` claimed in another life than `boot`.
+    async fn jobs_of_former_life(&self, worker: WorkerId, boot: BootId) -> Result<Vec<JobRow>, StoreError>;
+
+    /// The distinct needs of jobs that wait.
+    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError>;
+
+    /// How many jobs of `project` wait and how many are claimed.
+    async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError>;
+}

@@ -1,0 +1,85 @@
+//! What a stage can run. One file per kind and one line in [`KINDS`].
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::body::Object;
+
+mod builtin;
+mod noop;
+mod sink;
+mod swarm;
+
+pub use sink::{Findings, StageSink};
+pub use swarm::{SandboxBlock, Swarm, Tier};
+
+use super::StageOutcome;
+use crate::artifacts::{BlobError, ByteStream};
+use crate::clock::Clock;
+
+/// Reads the fields of one kind.
+pub type Read = fn(&mut Object<'_>) -> Option<Arc<dyn Executor>>;
+
+/// The kinds, as definitions name them.
+pub const KINDS: &[(&str, Read)] = &[("noop", noop::read), ("builtin", builtin::read), ("swarm", swarm::read)];
+
+/// A stage's executor, with its fields read.
+pub trait Executor: Debug + Send + Sync {
+    /// Its kind, as definitions name it.
+    fn kind(&self) -> &'static str;
+
+    /// Where its work is done.
+    fn work(&self) -> Work<'_>;
+}
+
+/// Where work is done.
+#[derive(Debug, Clone, Copy)]
+pub enum Work<'a> {
+    /// In the engine's process.
+    Engine(&'a dyn EngineWork),
+    /// By a worker of the pool.
+    Pool(&'a Swarm),
+}
+
+/// Whether an attempt that a crash cut off may be run again from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// It may: its start need not be durable before it begins, and is written together with its end.
+    Safe,
+    /// It must not: its start is durable before anything happens.
+    Once,
+}
+
+/// Work done in the engine's process.
+#[async_trait]
+pub trait EngineWork: Debug + Send + Sync {
+    /// Whether it may be run again.
+    fn replay(&self) -> Replay;
+
+    /// Does the work. Dropping the future cancels it: nothing goes on after that.
+    async fn run(&self, stage: &StageContext) -> StageOutcome;
+}
+
+/// What engine work has at hand.
+pub struct StageContext {
+    /// The fetched sources, when the run has any.
+    pub bundle: Option<Box<dyn OpenBundle>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where log lines, progress and artifacts go.
+    pub sink: StageSink,
+    /// Bytes that the artifacts of the stage may have.
+    pub artifact_cap: u64,
+}
+
+/// Opens the fetched sources: a tar file.
+#[async_trait]
+pub trait OpenBundle: Send + Sync {
+    /// The bytes from the start.
+    ///
+    /// # Errors
+    /// When the blob is not there.
+    async fn open(&self) -> Result<ByteStream, BlobError>;
+}

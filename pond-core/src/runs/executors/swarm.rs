@@ -1,0 +1,222 @@
+//! `swarm`: an agent in a sandbox, run by a worker of the pool.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Executor, Work};
+use crate::body::Object;
+use crate::id::ProjectId;
+use crate::sandbox::{BackendKind, Limits, Profile};
+
+/// Which workers may take a stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tier {
+    /// The operator's own.
+    #[default]
+    Trusted,
+    /// The project's own.
+    Byo,
+    /// Any.
+    Any,
+}
+
+impl Tier {
+    /// All of them, as definitions name them.
+    pub const ALL: [(&'static str, Self); 3] = [("trusted", Self::Trusted), ("byo", Self::Byo), ("any", Self::Any)];
+
+    /// The tags that a worker needs for it.
+    pub fn tags(self, project: ProjectId) -> BTreeSet<String> {
+        match self {
+            Self::Trusted => BTreeSet::from(["pool:trusted".into()]),
+            Self::Byo => BTreeSet::from(["pool:byo".into(), format!("tenant:{project}")]),
+            Self::Any => BTreeSet::new(),
+        }
+    }
+}
+
+/// The `sandbox` block as submitted; whether it makes sense is preflight's to say, as `sandbox_invalid`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxBlock {
+    /// How far it is confined.
+    pub profile: Profile,
+    /// Which workers may take it.
+    pub tier: Tier,
+    /// The backend, when one is named.
+    pub backend: Option<BackendKind>,
+    /// Hosts that it may reach, before the operator's list.
+    pub allow_hosts: Vec<String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Docker image.
+    pub image: Option<String>,
+}
+
+/// An agent stage.
+#[derive(Debug, Clone)]
+pub struct Swarm {
+    /// Key of the harness; the default when absent.
+    pub harness: Option<String>,
+    /// Key of the model; the default when absent.
+    pub model: Option<String>,
+    /// What the agent is asked to do.
+    pub prompt: String,
+    /// The sandbox, or why the block is none: a message and the pointer below `executor`.
+    pub sandbox: Result<SandboxBlock, SandboxFault>,
+}
+
+/// What is wrong with a sandbox block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxFault {
+    /// What, and what would be right.
+    pub message: String,
+    /// JSON pointer into the request body.
+    pub pointer: String,
+}
+
+const MAX_PROMPT_BYTES: usize = 256 << 10;
+const NOT_YET: [&str; 3] = ["fanout", "parse", "writesArtifact"];
+
+pub(super) fn read(object: &mut Object<'_>) -> Option<Arc<dyn Executor>> {
+    let harness = object.text("harness").map(ToOwned::to_owned);
+    let model = object.text("model").map(ToOwned::to_owned);
+    for field in NOT_YET {
+        if object.optional(field).is_some() {
+            object.fault(field, "is not served by this version of Pond");
+        }
+    }
+    let prompt = object.required_text("prompt");
+    if prompt.is_some_and(|prompt| prompt.len() > MAX_PROMPT_BYTES) {
+        object.fault("prompt", format!("longer than {MAX_PROMPT_BYTES} bytes"));
+    }
+    let sandbox = read_sandbox(object);
+    Some(Arc::new(Swarm {
+        harness,
+        model,
+        prompt: prompt?.to_owned(),
+        sandbox,
+    }))
+}
+
+fn read_sandbox(object: &mut Object<'_>) -> Result<SandboxBlock, SandboxFault> {
+    let missing = |pointer: String| SandboxFault {
+        message: "stage declares no sandbox profile".into(),
+        pointer,
+    };
+    let pointer = object.pointer("sandbox");
+    let Some(value) = object.optional("sandbox") else {
+        return Err(missing(pointer));
+    };
+    // Faults of the block are problems of preflight, which names them all `sandbox_invalid`.
+    let faults = crate::body::Faults::new();
+    let block = Object::read(value, pointer.clone(), &faults).and_then(|block| read_block(block));
+    match (block, faults.take().into_iter().next()) {
+        (Some(block), None) => Ok(block),
+        (_, Some(fault)) => Err(SandboxFault {
+            message: fault.message,
+            pointer: fault.pointer,
+        }),
+        (None, None) => Err(missing(format!("{pointer}/profile"))),
+    }
+}
+
+fn read_block(mut block: Object<'_>) -> Option<SandboxBlock> {
+    let profile = one_of(&mut block, "profile", &Profile::ALL);
+    let tier = one_of(&mut block, "tier", &Tier::ALL).unwrap_or_default();
+    let backend = one_of(&mut block, "backend", &BackendKind::ALL);
+    let allow_hosts = block
+        .text_list("allow_hosts")
+        .unwrap_or_default()
+        .into_iter()
+        .map(ToOwned::to_owned)
+        .collect();
+    let (limits, image) = block.object("overrides").map(read_overrides).unwrap_or_default();
+    if image.is_some() && backend != Some(BackendKind::Docker) {
+        block.fault("overrides/image", "an image needs backend 'docker'");
+    }
+    if backend == Some(BackendKind::None) && profile.is_some_and(Profile::is_confined) {
+        block.fault(
+            "backend",
+            "a confined profile needs a backend that confines: bubblewrap or docker",
+        );
+    }
+    block.close();
+    Some(SandboxBlock {
+        profile: profile?,
+        tier,
+        backend,
+        allow_hosts,
+        limits,
+        image,
+    })
+}
+
+fn one_of<T: Copy>(block: &mut Object<'_>, name: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
+    let text = block.text(name)?;
+    let choice = choices
+        .iter()
+        .find(|(known, _)| *known == text)
+        .map(|(_, value)| *value);
+    if choice.is_none() {
+        let known: Vec<&str> = choices.iter().map(|(known, _)| *known).collect();
+        block.fault(name, format!("expected one of {}", known.join(", ")));
+    }
+    choice
+}
+
+fn read_overrides(mut object: Object<'_>) -> (Limits, Option<String>) {
+    let mut limits = Limits::default();
+    if let Some(memory) = size(&mut object, "memory") {
+        limits.memory = memory;
+    }
+    if let Some(tmpfs) = size(&mut object, "tmpfs_size") {
+        limits.tmpfs = tmpfs;
+    }
+    if let Some(pids) = object.integer("pids_limit", 1..=1 << 20) {
+        limits.pids = u32::try_from(pids).unwrap_or(u32::MAX);
+    }
+    if let Some(value) = object.optional("cpus") {
+        match value.as_f64().filter(|cpus| (0.01..=1024.0).contains(cpus)) {
+            Some(cpus) => limits.millicpus = (cpus * 1000.0).round() as u32,
+            None => object.fault("cpus", "expected a number of cores from 0.01 to 1024"),
+        }
+    }
+    let image = object.text("image").map(ToOwned::to_owned);
+    object.close();
+    (limits, image)
+}
+
+/// `512m`, `4g` or a number of bytes; at least 1 MiB.
+fn size(object: &mut Object<'_>, name: &'static str) -> Option<u64> {
+    let value = object.optional(name)?;
+    let bytes = match value {
+        serde_json::Value::String(text) => parse_size(text),
+        other => other.as_u64(),
+    };
+    let bytes = bytes.filter(|bytes| (1 << 20..=1 << 44).contains(bytes));
+    if bytes.is_none() {
+        object.fault(name, "expected bytes from 1 MiB, as a number or like 512m or 4g");
+    }
+    bytes
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let (digits, shift) = match text.chars().last()? {
+        'k' => (&text[..text.len() - 1], 10),
+        'm' => (&text[..text.len() - 1], 20),
+        'g' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+impl Executor for Swarm {
+    fn kind(&self) -> &'static str {
+        "swarm"
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work::Pool(self)
+    }
+}

@@ -1,0 +1,23 @@
+//! Runs: everything that executes is one. The records, their state machines, and the one way to change them.
+
+pub mod executors;
+mod failure;
+mod filter;
+mod plan;
+mod run;
+mod service;
+mod state;
+mod status;
+mod store;
+mod submission;
+
+pub use failure::{Failure, FailureCode};
+pub use filter::RunFilter;
+pub use plan::{Plan, Situation, plan};
+pub use run::{Inputs, Run, RunHead, StoredDefinition};
+pub use service::{Reach, Runs};
+pub use state::{BundleRef, Progress, RunState, StageState, StateRow, Transition};
+pub use status::{
+    Illegal, RunEvent, RunOutcome, RunPhase, RunStatus, StageEvent, StageOutcome, StagePhase, StageStatus,
+};
+pub use store::{Append, Appended, Commit, Committed, EngineStore, Guard, NewRun, RunCursor, RunStore};

@@ -1,0 +1,9 @@
+//! Secrets at rest: AES-256-GCM under a versioned keyring, bound to the place they are stored in.
+
+mod keyring;
+mod sealed;
+mod store;
+
+pub use keyring::{Keyring, KeyringError};
+pub use sealed::{Place, Sealed, Sealer, SealingError};
+pub use store::{KeyringStore, WrappedKey};

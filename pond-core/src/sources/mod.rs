@@ -1,0 +1,21 @@
+//! Sources: what a run works on. Their records, the port that fetches them, and the tree formats: a written tree that cannot
+//! be left, and the bundle that carries it to workers. Nothing here dials; fetching lives in `pond-worker`'s `net`.
+//!
+//! A fetched tree holds regular files (executable or not), folders and symbolic links that stay in it. Anything named
+//! `.git` is left out: the commit is recorded beside the tree, and a repository's own settings must never be found by the
+//! git that later runs in a checkout.
+
+mod archive;
+mod bundle;
+mod fetch;
+mod fields;
+mod links;
+mod record;
+mod tree;
+
+pub use archive::{BundleFile, extract, for_each_file};
+pub use bundle::{digest, write_bundle};
+pub use fetch::{Caps, FolderScope, Resolved, SourceError, SourceFetch};
+pub use links::escapes;
+pub use record::{Folder, Git, GitRef, Kind, MAX_SOURCES, S3, Source, Tarball, parse};
+pub use tree::{Excess, FileMode, Limits, Stats, TreeError, TreeWriter};

@@ -1,0 +1,23 @@
+//! From what storage says to what the port says.
+
+use std::fmt::Display;
+
+use pond_core::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the store is closed")]
+struct Closed;
+
+/// The store was closed.
+pub(crate) fn closed() -> StoreError {
+    StoreError::Unavailable(Box::new(Closed))
+}
+
+/// A stored value makes no sense.
+pub(crate) fn corrupt(table: &'static str, column: &'static str, id: &dyn Display) -> StoreError {
+    StoreError::Corrupt {
+        table,
+        column,
+        id: id.to_string(),
+    }
+}

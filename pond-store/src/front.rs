@@ -1,0 +1,227 @@
+//! The store as callers see it: the domain traits over a line and a backend, and the hints that follow durable writes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pond_core::artifacts::Artifact;
+use pond_core::clock::Timestamp;
+use pond_core::config::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
+use pond_core::event::{EventNumber, NumberedEvent};
+use pond_core::id::{BootId, EngineId, JobId, ProjectId, RunId, WorkerId};
+use pond_core::page::{Page, PageRequest};
+use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, JobStore, Needs, Renewal, Renewed};
+use pond_core::projects::{Project, ProjectDeleted, ProjectStore, Slug};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead, RunStore,
+};
+use pond_core::scope::Scope;
+use pond_core::sealing::{KeyringStore, WrappedKey};
+use pond_core::store::{Change, Store, StoreError};
+use pond_core::usage::UsageEntry;
+use tokio::sync::broadcast;
+
+use crate::fact::{Backend, Fact, Outcome};
+use crate::hints::Hints;
+use crate::line::Line;
+
+/// A store over a backend.
+pub(crate) struct Front<B: Backend> {
+    backend: Arc<B>,
+    line: Line<B>,
+    hints: Hints,
+}
+
+impl<B: Backend> Front<B> {
+    /// Puts the parts together.
+    pub(crate) fn new(backend: Arc<B>, line: Line<B>, hints: Hints) -> Self {
+        Self { backend, line, hints }
+    }
+
+    /// Has a fact written, and tells watchers once it is durable.
+    async fn write(&self, fact: Fact) -> Result<Outcome, StoreError> {
+        let touches = fact.touches();
+        let outcome = self.line.submit(fact).await?;
+        if outcome.wrote() {
+            self.hints.tell(touches);
+        }
+        Ok(outcome)
+    }
+}
+
+/// The outcome of the fact that was asked for; a backend that mixes them up is broken.
+macro_rules! expect_outcome {
+    ($outcome:expr, $variant:ident) => {
+        match $outcome {
+            Outcome::$variant(outcome) => Ok(outcome),
+            other => unreachable!("a backend answers each fact in kind, not {other:?}"),
+        }
+    };
+}
+
+#[async_trait]
+impl<B: Backend> RunStore for Front<B> {
+    async fn create_run(&self, run: NewRun) -> Result<(), StoreError> {
+        self.write(Fact::Create(run)).await.map(drop)
+    }
+
+    async fn commit_run(&self, commit: Commit) -> Result<Committed, StoreError> {
+        expect_outcome!(self.write(Fact::Commit(commit)).await?, Committed)
+    }
+
+    async fn append_events(&self, append: Append) -> Result<Appended, StoreError> {
+        expect_outcome!(self.write(Fact::Append(append)).await?, Appended)
+    }
+
+    async fn run(&self, scope: Scope, id: RunId) -> Result<Option<Run>, StoreError> {
+        self.backend.run(scope, id).await
+    }
+
+    async fn runs(
+        &self,
+        scope: Scope,
+        filter: &RunFilter,
+        page: PageRequest<RunCursor>,
+    ) -> Result<Page<RunHead, RunCursor>, StoreError> {
+        self.backend.runs(scope, filter, page).await
+    }
+
+    async fn events(
+        &self,
+        scope: Scope,
+        run: RunId,
+        after: EventNumber,
+        limit: u32,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
+        self.backend.events(scope, run, after, limit).await
+    }
+
+    async fn artifacts(&self, scope: Scope, run: RunId) -> Result<Vec<Artifact>, StoreError> {
+        self.backend.artifacts(scope, run).await
+    }
+
+    async fn usage(&self, scope: Scope, run: RunId) -> Result<Vec<UsageEntry>, StoreError> {
+        self.backend.usage(scope, run).await
+    }
+
+    async fn live_run_count(&self, project: ProjectId, limit: u32) -> Result<u32, StoreError> {
+        self.backend.live_run_count(project, limit).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> EngineStore for Front<B> {
+    async fn beat(&self, engine: EngineId, until: Timestamp) -> Result<(), StoreError> {
+        self.backend.beat(engine, until).await
+    }
+
+    async fn retire(&self, engine: EngineId) -> Result<(), StoreError> {
+        self.backend.retire(engine).await
+    }
+
+    async fn adopt_runs(&self, heir: EngineId, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.backend.adopt_runs(heir, now, limit).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> JobStore for Front<B> {
+    async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+        if request.tokens.is_empty() || request.fits.is_empty() {
+            return Ok(Vec::new());
+        }
+        expect_outcome!(self.write(Fact::Claim(request)).await?, Claimed)
+    }
+
+    async fn renew_lease(&self, renewal: Renewal) -> Result<Renewed, StoreError> {
+        expect_outcome!(self.write(Fact::Renew(renewal)).await?, Renewed)
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
+        self.backend.job(id).await
+    }
+
+    async fn expired_jobs(&self, now: Timestamp, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+        self.backend.expired_jobs(now, limit).await
+    }
+
+    async fn jobs_of_former_life(&self, worker: WorkerId, boot: BootId) -> Result<Vec<JobRow>, StoreError> {
+        self.backend.jobs_of_former_life(worker, boot).await
+    }
+
+    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
+        self.backend.waiting_needs().await
+    }
+
+    async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
+        self.backend.job_counts(project).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> ConfigStore for Front<B> {
+    async fn config_revision(&self) -> Result<ConfigRevision, StoreError> {
+        self.backend.config_revision().await
+    }
+
+    async fn config(&self) -> Result<ConfigSnapshot, StoreError> {
+        self.backend.config().await
+    }
+
+    async fn commit_config(
+        &self,
+        expected: ConfigRevision,
+        change: ConfigChange,
+    ) -> Result<ConfigCommitted, StoreError> {
+        self.backend.commit_config(expected, change).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> ProjectStore for Front<B> {
+    async fn create_project(&self, project: Project) -> Result<Option<Project>, StoreError> {
+        self.backend.create_project(project).await
+    }
+
+    async fn project(&self, id: ProjectId) -> Result<Option<Project>, StoreError> {
+        self.backend.project(id).await
+    }
+
+    async fn project_by_slug(&self, slug: &Slug) -> Result<Option<Project>, StoreError> {
+        self.backend.project_by_slug(slug).await
+    }
+
+    async fn projects(&self) -> Result<Vec<Project>, StoreError> {
+        self.backend.projects().await
+    }
+
+    async fn delete_project(&self, id: ProjectId) -> Result<ProjectDeleted, StoreError> {
+        self.backend.delete_project(id).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> KeyringStore for Front<B> {
+    async fn wrapped_keys(&self) -> Result<Vec<WrappedKey>, StoreError> {
+        self.backend.wrapped_keys().await
+    }
+
+    async fn add_wrapped_key(&self, key: WrappedKey) -> Result<bool, StoreError> {
+        self.backend.add_wrapped_key(key).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Store for Front<B> {
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.hints.subscribe()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.backend.ping().await
+    }
+
+    async fn close(&self) {
+        self.line.close().await;
+        self.backend.close().await;
+    }
+}

@@ -1,0 +1,108 @@
+//! Everything in memory: one lock, one plain state. For tests and for programs that need nothing to survive them; and
+//! the reference that the databases are compared with.
+
+mod config;
+mod pool;
+mod projects;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use pond_core::clock::Timestamp;
+use pond_core::config::{Entry, EntryKind, Owner};
+use pond_core::id::{EngineId, JobId, ProjectId, RunId};
+use pond_core::pool::NeedsKey;
+use pond_core::projects::Project;
+use pond_core::runs::StoredDefinition;
+use pond_core::sealing::{KeyringStore, WrappedKey};
+use pond_core::store::StoreError;
+
+use self::pool::Job;
+use self::runs::RunRecord;
+use crate::error::closed;
+use crate::fact::{Answer, Backend, Fact, Outcome};
+
+/// The store in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    state: Mutex<State>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    runs: HashMap<RunId, RunRecord>,
+    /// All runs, and those of each project, oldest first.
+    by_time: BTreeSet<(Timestamp, RunId)>,
+    by_project: HashMap<ProjectId, BTreeSet<(Timestamp, RunId)>>,
+    live: BTreeSet<(ProjectId, RunId)>,
+    definitions: HashMap<[u8; 32], StoredDefinition>,
+    engines: HashMap<EngineId, Timestamp>,
+    jobs: HashMap<JobId, Job>,
+    waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
+    config_revision: i64,
+    config: BTreeMap<(EntryKind, Owner, String), Entry>,
+    projects: BTreeMap<ProjectId, Project>,
+    keys: BTreeMap<u32, WrappedKey>,
+}
+
+impl Memory {
+    fn state(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        Ok(self.state.lock().expect("no holder of this lock panics"))
+    }
+}
+
+#[async_trait]
+impl Backend for Memory {
+    type Item = Fact;
+
+    fn prepare(&self, fact: Fact) -> Fact {
+        fact
+    }
+
+    fn weight(_: &Fact) -> usize {
+        0
+    }
+
+    async fn apply(&self, batch: Vec<Fact>) -> Vec<Answer> {
+        let one = |fact| {
+            let mut state = self.state()?;
+            match fact {
+                Fact::Create(new) => state.create(new).map(|()| Outcome::Created),
+                Fact::Commit(commit) => Ok(Outcome::Committed(state.commit(commit))),
+                Fact::Append(append) => Ok(Outcome::Appended(state.append(append))),
+                Fact::Claim(request) => Ok(Outcome::Claimed(state.claim(&request))),
+                Fact::Renew(renewal) => Ok(Outcome::Renewed(state.renew(&renewal))),
+            }
+        };
+        batch.into_iter().map(one).collect()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.state().map(drop)
+    }
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+#[async_trait]
+impl KeyringStore for Memory {
+    async fn wrapped_keys(&self) -> Result<Vec<WrappedKey>, StoreError> {
+        Ok(self.state()?.keys.values().cloned().collect())
+    }
+
+    async fn add_wrapped_key(&self, key: WrappedKey) -> Result<bool, StoreError> {
+        let mut state = self.state()?;
+        let added = !state.keys.contains_key(&key.version);
+        state.keys.entry(key.version).or_insert(key);
+        Ok(added)
+    }
+}

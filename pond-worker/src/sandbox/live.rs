@@ -1,0 +1,482 @@
+//! A sandbox that lives, whatever confines it: programs, bridges, limits, and its end.
+
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pond_core::sandbox::{
+    Bridge, Enforcement, Exec, LimitKind, Mount, Process as Program, Running, SandboxError, Spec, Stats,
+};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::host::Host;
+use super::init::{Control, Frame, MAX_FDS};
+use super::launch::{Parked, Process};
+use super::limits::{Group, rlimit};
+use super::program;
+use super::record::{Folder, wait_until};
+use super::uid::UidLease;
+
+/// Connections of one bridge at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// Open files of one process.
+const MAX_FILES: u64 = 8192;
+const RLIMIT_NOFILE: u32 = 7;
+/// How long a sandbox may take to end before that is an error.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a backend decides about a start.
+pub(crate) struct Plan {
+    /// What the launcher is to become; itself, when absent.
+    pub(crate) confinement: Option<Confinement>,
+    /// Inside.
+    pub(crate) home: PathBuf,
+    /// Inside.
+    pub(crate) tmp: PathBuf,
+    pub(crate) path: String,
+    pub(crate) user: String,
+    /// Where folders of the host are found inside.
+    pub(crate) view: View,
+}
+
+/// The confining program.
+pub(crate) struct Confinement {
+    pub(crate) uid: Option<UidLease>,
+    /// Paths of the host to show on the stage, when a uid is given.
+    pub(crate) sources: Vec<PathBuf>,
+    /// Contents it gets as descriptors from 10 on.
+    pub(crate) files: Vec<Vec<u8>>,
+    pub(crate) argv: Vec<String>,
+}
+
+/// How paths inside relate to paths of the host.
+pub(crate) enum View {
+    /// Mounts are where the spec wants them.
+    Inside,
+    /// There are no mounts: a path inside means the folder of the host.
+    Host,
+}
+
+/// Starts a sandbox by a backend's plan, made once its launcher's folder is known. Nothing is left behind on an error.
+pub(crate) async fn start(
+    host: Arc<Host>,
+    spec: Spec,
+    plan: impl FnOnce(&Host, &Spec, &Path) -> Result<Plan, SandboxError> + Send + 'static,
+) -> Result<Box<dyn Running>, SandboxError> {
+    check(&spec)?;
+    let prepared = tokio::task::spawn_blocking(move || prepare(&host, spec, plan)).await;
+    let (mut remains, control, spec, plan) =
+        prepared.map_err(|_| SandboxError::failed("a sandbox start panicked"))??;
+    let uid = plan
+        .confinement
+        .as_ref()
+        .and_then(|confinement| confinement.uid.as_ref())
+        .map(UidLease::uid);
+    let frames = vec![
+        launch_frame(&plan, uid),
+        setup_frame(&spec, &plan, remains.group.as_ref(), uid),
+    ];
+    match Control::open(control, frames).await {
+        Ok((control, listeners)) => {
+            let control = Arc::new(control);
+            remains.control = Some(Arc::clone(&control));
+            remains.uid = plan.confinement.and_then(|confinement| confinement.uid);
+            let group = Arc::clone(&remains.group);
+            let remains = Mutex::new(Some(remains));
+            let cwd = first_folder(&spec, &plan.view, &plan.home);
+            let mounts = spec.mounts;
+            let places = [plan.tmp, plan.home];
+            let disk = Mutex::new(false);
+            let mut live = Live {
+                control,
+                group,
+                remains,
+                uid,
+                cwd,
+                mounts,
+                view: plan.view,
+                places,
+                disk,
+                bridges: JoinSet::new(),
+            };
+            live.bridge(spec.bridges, listeners)?;
+            Ok(Box::new(live))
+        }
+        Err(error) => Err(failed_start(remains, error).await),
+    }
+}
+
+fn prepare(
+    host: &Arc<Host>,
+    spec: Spec,
+    plan: impl FnOnce(&Host, &Spec, &Path) -> Result<Plan, SandboxError>,
+) -> Result<(Remains, std::os::unix::net::UnixStream, Spec, Plan), SandboxError> {
+    let Parked {
+        folder,
+        group,
+        process,
+        control,
+    } = host.launcher()?;
+    let host = Arc::clone(host);
+    let remains = Remains {
+        control: None,
+        process,
+        group: Arc::from(group),
+        folder: Some(folder),
+        uid: None,
+        host,
+    };
+    let folder = remains.folder.as_ref().expect("set in the line above");
+    let plan = plan(&remains.host, &spec, folder.path())?;
+    let uid = plan
+        .confinement
+        .as_ref()
+        .and_then(|confinement| confinement.uid.as_ref())
+        .map(UidLease::uid);
+    if uid.is_some() {
+        let at = |error| SandboxError::io("the record of a sandbox cannot be written", error);
+        folder
+            .write(remains.process.pid, uid, &remains.group.folders())
+            .map_err(at)?;
+    }
+    let unlimited = |error| SandboxError::io("the limits of a sandbox cannot be put in force", error);
+    let mut limits = spec.limits;
+    limits.pids = limits.pids.saturating_add(own_pids(&plan.view));
+    remains.group.limit(&limits).map_err(unlimited)?;
+    Ok((remains, control, spec, plan))
+}
+
+/// What is wrong with a spec on any backend.
+fn check(spec: &Spec) -> Result<(), SandboxError> {
+    let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if spec.name.is_empty() || spec.name.len() > 128 || !spec.name.bytes().all(named) {
+        return Err(SandboxError::failed(
+            "a sandbox's name is lower-case letters, digits and dashes",
+        ));
+    }
+    if spec.bridges.len() > MAX_FDS {
+        return Err(SandboxError::failed(format!("a sandbox has at most {MAX_FDS} bridges")));
+    }
+    let sound = |path: &Path| path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    if spec
+        .mounts
+        .iter()
+        .any(|mount| !sound(&mount.host) || !sound(&mount.inside))
+    {
+        return Err(SandboxError::failed(
+            "folders of a sandbox are named by absolute paths without `..`",
+        ));
+    }
+    if spec.limits.memory == 0 || spec.limits.pids == 0 || spec.limits.millicpus == 0 || spec.limits.tmpfs == 0 {
+        return Err(SandboxError::failed("a limit of nothing is no limit"));
+    }
+    Ok(())
+}
+
+fn launch_frame(plan: &Plan, uid: Option<u32>) -> Frame {
+    let uid = uid.unwrap_or(u32::MAX);
+    let frame = Frame::new(Frame::LAUNCH).number(uid).number(uid);
+    match &plan.confinement {
+        None => frame.number(0).number(0).number(0),
+        Some(confinement) => frame
+            .list(confinement.sources.iter(), |frame, path| frame.path(path))
+            .list(confinement.files.iter(), Frame::text)
+            .list(confinement.argv.iter(), Frame::text),
+    }
+}
+
+fn setup_frame(spec: &Spec, plan: &Plan, group: &dyn Group, uid: Option<u32>) -> Frame {
+    let mut limits = vec![(RLIMIT_NOFILE, MAX_FILES)];
+    if group.enforcement() == Enforcement::Rlimits {
+        let mut all = spec.limits;
+        all.pids = all.pids.saturating_add(own_pids(&plan.view));
+        limits.extend(rlimit::per_process(&all, uid.is_some()));
+    }
+    let env: [(&str, &[u8]); 6] = [
+        ("PATH", plan.path.as_bytes()),
+        ("HOME", plan.home.as_os_str().as_encoded_bytes()),
+        ("TMPDIR", plan.tmp.as_os_str().as_encoded_bytes()),
+        ("LANG", b"C.UTF-8"),
+        ("USER", plan.user.as_bytes()),
+        ("LOGNAME", plan.user.as_bytes()),
+    ];
+    Frame::new(Frame::SETUP)
+        .path(&plan.home)
+        .list(spec.home.iter(), |frame, file| {
+            frame.path(&file.path).text(file.content.expose())
+        })
+        .list(limits.iter(), |frame, (resource, value)| {
+            frame.number(*resource).large(*value)
+        })
+        .list(spec.bridges.iter(), |frame, bridge| frame.number(bridge.port.into()))
+        .list(env.iter(), |frame, (name, value)| frame.text(name).text(value))
+}
+
+fn first_folder(spec: &Spec, view: &View, home: &Path) -> PathBuf {
+    match (spec.mounts.first(), view) {
+        (None, _) => home.to_owned(),
+        (Some(mount), View::Inside) => mount.inside.clone(),
+        (Some(mount), View::Host) => mount.host.clone(),
+    }
+}
+
+async fn failed_start(remains: Remains, error: std::io::Error) -> SandboxError {
+    let process = Arc::clone(&remains.process);
+    // Its own words tell more than the stream that ended; they are there once it has.
+    let said = tokio::task::spawn_blocking(move || {
+        drop(remains);
+        process.wait(PATIENCE);
+        process.said()
+    });
+    match said.await.unwrap_or_default() {
+        said if said.is_empty() => SandboxError::io("the sandbox does not start", error),
+        said => SandboxError::io(format!("the sandbox does not start: {said}"), error),
+    }
+}
+
+/// Ends a launcher that never started anything.
+pub(crate) fn put_away(parked: Parked) {
+    drop(parked.control);
+    parked.process.kill();
+    let ended = parked.process.wait(PATIENCE);
+    if let Err(error) = wait_until(|| Ok(parked.group.remove().is_ok())) {
+        tracing::warn!(%error, ended, "the control groups of a sandbox launcher stay behind");
+    }
+    parked.folder.remove();
+}
+
+/// What has to be ended and removed, once.
+struct Remains {
+    control: Option<Arc<Control>>,
+    process: Arc<Process>,
+    group: Arc<dyn Group>,
+    folder: Option<Folder>,
+    uid: Option<UidLease>,
+    host: Arc<Host>,
+}
+
+/// The processes that are not the job's: the init, and what confines it.
+fn own_pids(view: &View) -> u32 {
+    match view {
+        View::Inside => 2,
+        View::Host => 1,
+    }
+}
+
+impl Remains {
+    /// Ends every process and removes what is left. Blocks.
+    fn end(&mut self) -> Result<(), SandboxError> {
+        let Some(folder) = self.folder.take() else {
+            return Ok(());
+        };
+        if let Some(control) = &self.control {
+            control.close();
+        }
+        let none_left = wait_until(|| {
+            if self.group.kill()? > 0 {
+                return Ok(false);
+            }
+            // Nothing is left below it, so it can go without anything being lost sight of.
+            self.process.kill();
+            Ok(self.process.wait(Duration::from_millis(5)))
+        });
+        none_left.map_err(|error| SandboxError::io("a sandbox cannot be ended", error))?;
+        wait_until(|| Ok(self.group.remove().is_ok()))
+            .map_err(|error| SandboxError::io("the control groups of a sandbox cannot be removed", error))?;
+        folder.remove();
+        self.uid = None;
+        Ok(())
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            // The record is still there: the next life tries again.
+            tracing::error!(%error, "a sandbox stays behind");
+        }
+    }
+}
+
+/// A running sandbox.
+struct Live {
+    control: Arc<Control>,
+    group: Arc<dyn Group>,
+    remains: Mutex<Option<Remains>>,
+    uid: Option<u32>,
+    cwd: PathBuf,
+    mounts: Vec<Mount>,
+    view: View,
+    /// The folders whose size is limited.
+    places: [PathBuf; 2],
+    /// Whether one of them has been seen full.
+    disk: Mutex<bool>,
+    bridges: JoinSet<()>,
+}
+
+impl Live {
+    fn bridge(&mut self, bridges: Vec<Bridge>, listeners: Vec<OwnedFd>) -> Result<(), SandboxError> {
+        if bridges.len() != listeners.len() {
+            return Err(SandboxError::failed("the sandbox opened other ports than asked for"));
+        }
+        let bad = |error| SandboxError::io("a port of the sandbox cannot be served", error);
+        for (bridge, listener) in bridges.into_iter().zip(listeners) {
+            let listener = std::net::TcpListener::from(listener);
+            let at = listener.local_addr().map_err(bad)?;
+            if !at.ip().is_loopback() || at.port() != bridge.port {
+                return Err(SandboxError::failed("the sandbox opened another port than asked for"));
+            }
+            listener.set_nonblocking(true).map_err(bad)?;
+            self.bridges
+                .spawn(serve(TcpListener::from_std(listener).map_err(bad)?, bridge.socket));
+        }
+        Ok(())
+    }
+
+    fn here(&self) -> Result<(), SandboxError> {
+        if self.control.is_gone() {
+            Err(SandboxError::failed("the sandbox has gone"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Where a path inside is found by programs.
+    fn locate(&self, path: PathBuf) -> PathBuf {
+        match self.view {
+            View::Inside => path,
+            View::Host => {
+                let found = self
+                    .mounts
+                    .iter()
+                    .find_map(|mount| Some((mount, path.strip_prefix(&mount.inside).ok()?)));
+                found.map(|(mount, below)| mount.host.join(below)).unwrap_or(path)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Running for Live {
+    async fn exec(&self, exec: Exec) -> Result<Program, SandboxError> {
+        self.here()?;
+        let cwd = exec.cwd.map_or_else(|| self.cwd.clone(), |cwd| self.locate(cwd));
+        let pairs: Vec<(&str, &str)> = exec
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.expose()))
+            .collect();
+        let (streams, stdio) = program::pipes(self.uid)?;
+        let started = self.control.exec(&exec.argv, &pairs, &cwd, stdio).await?;
+        Ok(program::attend(Arc::clone(&self.control), started, streams, exec.stdin))
+    }
+
+    fn enforcement(&self) -> Enforcement {
+        self.group.enforcement()
+    }
+
+    async fn stats(&self) -> Result<Stats, SandboxError> {
+        // Also when all of its processes have ended, so that what ended them can be told.
+        if self.remains.lock().expect("no holder of this lock panics").is_none() {
+            return Err(SandboxError::failed("the sandbox has gone"));
+        }
+        let group = Arc::clone(&self.group);
+        let usage = tokio::task::spawn_blocking(move || group.usage()).await;
+        let usage = usage.map_err(|_| SandboxError::failed("reading a sandbox's use panicked"))?;
+        let usage = usage.map_err(|error| SandboxError::io("a sandbox's use cannot be read", error))?;
+        let mut breached = usage.breached;
+        // On the host itself a full disk is the host's matter.
+        if matches!(self.view, View::Inside) && !self.control.is_gone() {
+            let full = match self.control.space(&[&self.places[0], &self.places[1]]).await {
+                Ok(space) => space.iter().any(|(free, total)| *total > 0 && *free == 0),
+                Err(_) => false,
+            };
+            let mut disk = self.disk.lock().expect("no holder of this lock panics");
+            *disk |= full;
+            if *disk {
+                breached.push(LimitKind::Disk);
+            }
+        }
+        let pids = usage.pids.map(|count| count.saturating_sub(own_pids(&self.view)));
+        Ok(Stats {
+            memory: usage.memory,
+            cpu: usage.cpu,
+            pids,
+            breached,
+        })
+    }
+
+    async fn freeze(&self) -> Result<(), SandboxError> {
+        self.here()?;
+        let group = Arc::clone(&self.group);
+        let frozen = tokio::task::spawn_blocking(move || group.freeze()).await;
+        let frozen = frozen.map_err(|_| SandboxError::failed("freezing a sandbox panicked"))?;
+        frozen.map_err(|error| SandboxError::io("a sandbox cannot be frozen", error))
+    }
+
+    async fn thaw(&self) -> Result<(), SandboxError> {
+        self.here()?;
+        self.group
+            .thaw()
+            .map_err(|error| SandboxError::io("a sandbox cannot be thawed", error))
+    }
+
+    async fn kill(&self) -> Result<(), SandboxError> {
+        let remains = self.remains.lock().expect("no holder of this lock panics").take();
+        let Some(mut remains) = remains else { return Ok(()) };
+        let ended = tokio::task::spawn_blocking(move || remains.end()).await;
+        ended.map_err(|_| SandboxError::failed("ending a sandbox panicked"))?
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let Some(remains) = self.remains.get_mut().ok().and_then(Option::take) else {
+            return;
+        };
+        self.control.close();
+        // Ending blocks, and this may be a runtime's thread. Where no thread can be had, it is done here after all.
+        let remains = Arc::new(Mutex::new(Some(remains)));
+        let theirs = Arc::clone(&remains);
+        let end = move || drop(theirs.lock().expect("no holder of this lock panics").take());
+        if std::thread::Builder::new()
+            .name("pond-sandbox-end".into())
+            .spawn(end)
+            .is_err()
+        {
+            drop(remains.lock().expect("no holder of this lock panics").take());
+        }
+    }
+}
+
+/// Leads connections of a port inside to a socket of the worker.
+async fn serve(listener: TcpListener, socket: PathBuf) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok((inside, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: others will be given back.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let socket = socket.clone();
+        connections.spawn(async move {
+            let _permit = permit;
+            let _ = lead(inside, &socket).await;
+        });
+    }
+}
+
+async fn lead(mut inside: TcpStream, socket: &Path) -> std::io::Result<()> {
+    let mut outside = UnixStream::connect(socket).await?;
+    inside.set_nodelay(true)?;
+    tokio::io::copy_bidirectional(&mut inside, &mut outside).await.map(drop)
+}

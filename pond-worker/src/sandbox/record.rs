@@ -1,0 +1,266 @@
+//! What is on disk about each sandbox, so that a later life of the worker can end what an earlier one left.
+//!
+//! `<state>/sandboxes/<id>/record.json` names processes and control groups; beside it lie the home and temporary folders of
+//! an unconfined sandbox.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::limits::Means;
+
+const RECORD: &str = "record.json";
+/// How long the end of what was left may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One process, told from a later one of the same number by when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    pid: i32,
+    /// In clock ticks since the host started.
+    started: u64,
+}
+
+impl Identity {
+    fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+        let state = fields.next()?;
+        let started = fields.nth(18)?.parse().ok()?;
+        (state != "Z").then_some(Self { pid, started })
+    }
+
+    fn lives(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+}
+
+/// The record of one sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    /// The worker that started it; what belongs to a living one is left alone.
+    owner: Identity,
+    /// The launcher, whatever it became.
+    root: Option<Identity>,
+    /// The job's own uid.
+    uid: Option<u32>,
+    groups: Vec<PathBuf>,
+}
+
+/// Where the sandboxes of one worker are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Shelf {
+    folder: PathBuf,
+    /// Begins the name of each control group made from this folder, so that groups without a record are found too.
+    mark: String,
+}
+
+impl Shelf {
+    pub(crate) fn open(state: &Path) -> io::Result<Self> {
+        let folder = state.join("sandboxes");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let folder = folder.canonicalize()?;
+        let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
+        Ok(Self {
+            folder,
+            mark: hex::encode(&digest[..6]),
+        })
+    }
+
+    /// Makes the folder of a sandbox; `number` is new to this process.
+    pub(crate) fn folder(&self, number: u64) -> io::Result<Folder> {
+        let pid = std::process::id();
+        let started = Identity::of(pid as i32).map_or(0, |own| own.started);
+        let id = format!("{}-{pid}-{started}-{number}", self.mark);
+        let path = self.folder.join(&id);
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Folder { id, path })
+    }
+
+    /// Whether a sandbox of this very process is left.
+    pub(crate) fn is_clear(&self) -> io::Result<bool> {
+        let own = format!("{}-{}-", self.mark, std::process::id());
+        let mut names = fs::read_dir(&self.folder)?.flatten().map(|entry| entry.file_name());
+        Ok(!names.any(|name| name.to_string_lossy().starts_with(&own)))
+    }
+
+    /// Ends everything whose owner no longer lives, and says how many sandboxes that were.
+    pub(crate) fn recover(&self, means: &Means) -> io::Result<usize> {
+        let mut ended = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let folder = entry?.path();
+            let text = fs::read(folder.join(RECORD)).unwrap_or_default();
+            match serde_json::from_slice::<Record>(&text) {
+                Ok(record) if record.owner.lives() => continue,
+                Ok(record) => end(&record)?,
+                // Its life ended before the record was whole; the group, if there is one, is found by its name.
+                Err(_) if self.owner_lives(&folder) => continue,
+                Err(_) => {}
+            }
+            fs::remove_dir_all(&folder)?;
+            ended += 1;
+        }
+        for group in means
+            .named(&self.mark)
+            .into_iter()
+            .filter(|group| !self.owner_lives(group))
+        {
+            empty(&[group])?;
+        }
+        Ok(ended)
+    }
+
+    /// Whether the worker named in a folder's name lives.
+    fn owner_lives(&self, folder: &Path) -> bool {
+        let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
+            return false;
+        };
+        let mut parts = name.split('-').skip(1);
+        let owner = parts
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .zip(parts.next().and_then(|at| at.parse().ok()));
+        owner.is_some_and(|(pid, started)| Identity { pid, started }.lives())
+    }
+}
+
+/// The folder of one sandbox.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    id: String,
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the record anew.
+    pub(crate) fn write(&self, root: i32, uid: Option<u32>, groups: &[PathBuf]) -> io::Result<()> {
+        let owner = Identity::of(std::process::id() as i32).ok_or_else(|| io::Error::other("/proc cannot be read"))?;
+        let record = Record {
+            owner,
+            root: Identity::of(root),
+            uid,
+            groups: groups.to_vec(),
+        };
+        fs::write(self.path.join(RECORD), serde_json::to_vec(&record)?)
+    }
+
+    /// Removes it with all it holds.
+    pub(crate) fn remove(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %self.path.display(), "the folder of a sandbox stays behind");
+        }
+    }
+}
+
+fn end(record: &Record) -> io::Result<()> {
+    if !record.groups.is_empty() {
+        empty(&record.groups)?;
+    }
+    if let Some(root) = record.root.filter(|root| root.lives()) {
+        let _ = kill(Pid::from_raw(root.pid), Signal::SIGKILL);
+    }
+    let lives = || record.root.is_some_and(Identity::lives) || record.uid.is_some_and(|uid| kill_all_of(uid) > 0);
+    wait_until(|| Ok(!lives()))
+}
+
+/// Kills the members of groups until there are none, and removes them.
+fn empty(groups: &[PathBuf]) -> io::Result<()> {
+    let group = Means::left(groups.to_vec());
+    wait_until(|| Ok(group.kill()? == 0 && group.remove().is_ok()))
+}
+
+/// Kills every process of a job's own uid; says how many there were.
+fn kill_all_of(uid: u32) -> usize {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let theirs: Vec<i32> = pids
+        .filter(|pid| real_uid(*pid) == Some(uid) && Identity::of(*pid).is_some())
+        .collect();
+    for pid in &theirs {
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    }
+    theirs.len()
+}
+
+fn real_uid(pid: i32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok())
+}
+
+/// Tries until it is so, for as long as [`PATIENCE`].
+pub(crate) fn wait_until(mut so: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(200);
+    while !so()? {
+        if Instant::now() > until {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "processes of a sandbox do not end",
+            ));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_a_later_one_of_its_number() {
+        let own = Identity::of(std::process::id() as i32).expect("this process lives");
+        assert!(own.lives());
+        assert!(
+            !Identity {
+                started: own.started + 1,
+                ..own
+            }
+            .lives()
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_a_living_worker_is_left_alone() {
+        let state = tempfile::tempdir().expect("a folder");
+        let shelf = Shelf::open(state.path()).expect("open");
+        let folder = shelf.folder(1).expect("made");
+        assert_eq!(
+            shelf.recover(&Means::Rlimits).expect("recovers"),
+            0,
+            "also without a record"
+        );
+        folder.write(std::process::id() as i32, None, &[]).expect("written");
+        assert_eq!(shelf.recover(&Means::Rlimits).expect("recovers"), 0);
+        assert!(folder.path().exists());
+    }
+
+    #[test]
+    fn a_folder_of_a_dead_worker_is_removed() {
+        let state = tempfile::tempdir().expect("a folder");
+        let shelf = Shelf::open(state.path()).expect("open");
+        fs::create_dir(shelf.folder.join(format!("{}-4194305-7-1", shelf.mark))).expect("a folder");
+        assert_eq!(shelf.recover(&Means::Rlimits).expect("recovers"), 1);
+        assert_eq!(fs::read_dir(&shelf.folder).expect("readable").count(), 0);
+    }
+}

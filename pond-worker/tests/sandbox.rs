@@ -1,0 +1,349 @@
+//! The sandbox backends of this crate, by the suite that every backend has to pass.
+
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pond_core::sandbox::{Access, BackendKind, Exec, Limits, Mount, Profile, Sandbox, SandboxError, Spec};
+use pond_core::testing::conformance::sandbox::{Bench, CONFINED_SANDBOX_CASES, SANDBOX_CASES, lay_program};
+use pond_worker::sandbox::{Bubblewrap, BubblewrapSettings, Host, HostSettings, Means, open};
+
+const UIDS: RangeInclusive<u32> = 200_000..=265_535;
+
+fn bench(kind: BackendKind, profile: Profile, means: Option<Means>) -> Bench {
+    // Closed to everybody else, as a worker's state folder is.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = nix::unistd::geteuid().is_root();
+    let state = folder.path().join("state");
+    let host = Host::open(HostSettings {
+        state,
+        uid_range: root.then_some(UIDS),
+        means,
+    })
+    .expect("the host opens");
+    let work = folder.path().join("work");
+    std::fs::create_dir(&work).expect("own folder");
+    Bench {
+        sandbox: open(kind, &host).expect("the backend is built in"),
+        profile,
+        probe: told(PROBE).map_or_else(|| PathBuf::from(env!("POND_PROBE")), PathBuf::from),
+        folder: work,
+        uids: (root && profile.is_confined()).then_some(UIDS),
+        image: None,
+        keep: Box::new(Closing { host, _folder: folder }),
+    }
+}
+
+/// Ends all of a bench before its folders go.
+struct Closing {
+    host: Arc<Host>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let closed = self.host.close();
+        assert!(closed.is_ok() || std::thread::panicking(), "{closed:?}");
+    }
+}
+
+fn none() -> Bench {
+    bench(BackendKind::None, Profile::None, None)
+}
+
+fn none_by_rlimits() -> Bench {
+    bench(BackendKind::None, Profile::None, Some(Means::Rlimits))
+}
+
+fn bubblewrap() -> Bench {
+    bench(BackendKind::Bubblewrap, Profile::UntrustedCodeWrite, None)
+}
+
+fn bubblewrap_by_rlimits() -> Bench {
+    bench(
+        BackendKind::Bubblewrap,
+        Profile::UntrustedCodeWrite,
+        Some(Means::Rlimits),
+    )
+}
+
+pond_core::sandbox_conformance!(on_none, none);
+pond_core::sandbox_conformance!(on_none_by_rlimits, none_by_rlimits);
+pond_core::sandbox_conformance!(on_bubblewrap, bubblewrap, confined);
+pond_core::sandbox_conformance!(on_bubblewrap_by_rlimits, bubblewrap_by_rlimits, confined);
+
+fn host(state: &Path, uid_range: Option<RangeInclusive<u32>>) -> Arc<Host> {
+    Host::open(HostSettings {
+        state: state.to_owned(),
+        uid_range,
+        means: None,
+    })
+    .expect("the host opens")
+}
+
+fn spec(profile: Profile, work: &Path) -> Spec {
+    std::fs::create_dir_all(work).expect("own folder");
+    lay_program(Path::new(env!("POND_PROBE")), &work.join("probe"));
+    Spec {
+        name: "case".into(),
+        profile,
+        mounts: vec![Mount {
+            host: work.to_owned(),
+            inside: "/work".into(),
+            access: Access::Write,
+        }],
+        home: Vec::new(),
+        bridges: Vec::new(),
+        limits: Limits {
+            memory: 256 << 20,
+            millicpus: 1000,
+            pids: 32,
+            tmpfs: 8 << 20,
+        },
+        image: None,
+    }
+}
+
+fn uid_range() -> Option<RangeInclusive<u32>> {
+    nix::unistd::geteuid().is_root().then_some(UIDS)
+}
+
+#[tokio::test]
+async fn each_profile_is_refused_by_the_backend_that_is_not_for_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let host = host(&folder.path().join("state"), uid_range());
+    for (kind, profile) in [
+        (BackendKind::None, Profile::UntrustedCodeRead),
+        (BackendKind::None, Profile::UntrustedCodeWrite),
+        (BackendKind::Bubblewrap, Profile::None),
+    ] {
+        let sandbox = open(kind, &host).expect("built in");
+        let refused = sandbox.start(spec(profile, &folder.path().join("work"))).await.err();
+        assert!(
+            matches!(refused, Some(SandboxError::Unsupported { .. })),
+            "{kind:?} {profile:?}: {refused:?}"
+        );
+    }
+    host.close().expect("nothing is left");
+}
+
+#[tokio::test]
+async fn root_without_a_uid_range_confines_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let host = host(&folder.path().join("state"), None);
+    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    let outcome = sandbox
+        .start(spec(Profile::UntrustedCodeWrite, &folder.path().join("work")))
+        .await;
+    if nix::unistd::geteuid().is_root() {
+        assert!(
+            matches!(outcome, Err(SandboxError::Unsupported { .. })),
+            "{:?}",
+            outcome.err()
+        );
+    } else {
+        outcome
+            .expect("another user needs no range")
+            .kill()
+            .await
+            .expect("ends");
+    }
+    host.close().expect("nothing is left");
+}
+
+#[tokio::test]
+async fn without_bwrap_there_is_no_start() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let host = host(&folder.path().join("state"), uid_range());
+    let start = async |bwrap: &str| {
+        let settings = BubblewrapSettings {
+            bwrap: bwrap.into(),
+            ..BubblewrapSettings::default()
+        };
+        let sandbox = Bubblewrap::new(Arc::clone(&host), settings);
+        sandbox
+            .start(spec(Profile::UntrustedCodeWrite, &folder.path().join("work")))
+            .await
+            .err()
+    };
+    let absent = start("/no/such/bwrap").await;
+    assert!(matches!(absent, Some(SandboxError::Unsupported { .. })), "{absent:?}");
+    let broken = start("/bin/false").await;
+    assert!(matches!(broken, Some(SandboxError::Failed { .. })), "{broken:?}");
+    host.close().expect("nothing is left");
+}
+
+#[tokio::test]
+async fn a_folder_only_its_owner_can_read_is_not_shown_to_another_uid() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let host = host(&folder.path().join("state"), uid_range());
+    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    let mut spec = spec(Profile::UntrustedCodeRead, &folder.path().join("work"));
+    let closed = folder.path().join("closed");
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&closed)
+        .expect("own folder");
+    spec.mounts.push(Mount {
+        host: closed,
+        inside: "/closed".into(),
+        access: Access::Read,
+    });
+    let outcome = sandbox.start(spec).await;
+    if nix::unistd::geteuid().is_root() {
+        assert!(
+            matches!(outcome, Err(SandboxError::Unsupported { .. })),
+            "{:?}",
+            outcome.err()
+        );
+    } else {
+        outcome.expect("it is the worker's own").kill().await.expect("ends");
+    }
+    host.close().expect("nothing is left");
+}
+
+/// The environment variable by which a test of this binary tells its child what to do.
+const OWNER: &str = "POND_TEST_OWNER";
+
+/// And by which, where it finds the probe.
+const PROBE: &str = "POND_TEST_PROBE";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how a test speaks to itself in another process"
+)]
+fn told(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The life that is killed: starts a sandbox with a hidden process, freezes it so that nothing in it can end by itself, says
+/// so, and waits for its end. As a test of its own it has nothing to do; `recovery_ends_what_a_killed_worker_left` calls it.
+#[tokio::test]
+async fn owner_of_a_sandbox() {
+    let Some(told) = told(OWNER) else { return };
+    let (kind, folder) = told.split_once(' ').expect("a kind and a folder");
+    let (kind, profile) = if kind == "none" {
+        (BackendKind::None, Profile::None)
+    } else {
+        (BackendKind::Bubblewrap, Profile::UntrustedCodeWrite)
+    };
+    let host = host(&Path::new(folder).join("state"), uid_range());
+    let sandbox = open(kind, &host).expect("built in");
+    let work = Path::new(folder).join("work");
+    let running = sandbox.start(spec(profile, &work)).await.expect("starts");
+    let argv = ["./probe", "hide", "mark"].map(str::to_owned).to_vec();
+    running
+        .exec(Exec {
+            argv,
+            ..Exec::default()
+        })
+        .await
+        .expect("runs");
+    while !work.join("mark").exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.freeze().await.expect("freezes");
+    std::fs::write(Path::new(folder).join("ready"), "").expect("own folder");
+    std::future::pending::<()>().await;
+}
+
+async fn killed_and_recovered(kind: BackendKind) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let exe = std::env::current_exe().expect("this binary");
+    let told = format!("{} {}", kind.as_str(), folder.path().display());
+    let mut owner = std::process::Command::new(exe)
+        .args(["--exact", "owner_of_a_sandbox", "--nocapture"])
+        .env(OWNER, told)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !folder.path().join("ready").exists() {
+        assert!(
+            Instant::now() < end && owner.try_wait().expect("a child").is_none(),
+            "the owner gets nowhere"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    owner.kill().expect("SIGKILL");
+    owner.wait().expect("collected");
+    let probe = folder.path().join("work/probe");
+    let host = host(&folder.path().join("state"), uid_range());
+    let ended = open(kind, &host).expect("built in").recover().await.expect("recovers");
+    assert!(ended >= 1, "the sandbox was not found");
+    assert_eq!(
+        processes_of(&probe),
+        Vec::<PathBuf>::new(),
+        "a process outlives recovery"
+    );
+    let left: Vec<_> = std::fs::read_dir(folder.path().join("state/sandboxes"))
+        .expect("there")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(
+        open(kind, &host).expect("built in").recover().await.expect("recovers"),
+        0
+    );
+    host.close().expect("nothing is left");
+}
+
+/// Processes that execute this file, by whatever path they know it.
+fn processes_of(program: &Path) -> Vec<PathBuf> {
+    let wanted = std::fs::metadata(program).expect("there").ino();
+    let entries = std::fs::read_dir("/proc")
+        .expect("there")
+        .flatten()
+        .map(|entry| entry.path());
+    entries
+        .filter(|path| std::fs::metadata(path.join("exe")).is_ok_and(|found| found.ino() == wanted))
+        .collect()
+}
+
+#[tokio::test]
+async fn recovery_ends_what_a_killed_worker_left_by_bubblewrap() {
+    killed_and_recovered(BackendKind::Bubblewrap).await;
+}
+
+#[tokio::test]
+async fn recovery_ends_what_a_killed_worker_left_by_none() {
+    killed_and_recovered(BackendKind::None).await;
+}
+
+/// Runs the suite for bubblewrap once more as a user without privileges, whose limits hold by other means.
+#[test]
+fn a_worker_without_privileges_confines_as_well() {
+    if !nix::unistd::geteuid().is_root() {
+        // Then all of the suite runs without privileges already.
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let exe = folder.path().join("suite");
+    lay_program(&std::env::current_exe().expect("this binary"), &exe);
+    // The folder of the build may be closed to that user.
+    let probe = folder.path().join("probe");
+    lay_program(Path::new(env!("POND_PROBE")), &probe);
+    let user = 64_000;
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).expect("own folder");
+    for path in [folder.path(), &own] {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
+    }
+    let suite = std::process::Command::new(&exe)
+        .args(["on_bubblewrap::", "--test-threads", "2"])
+        .env("TMPDIR", &own)
+        .env(PROBE, &probe)
+        .uid(user)
+        .gid(user)
+        .current_dir("/")
+        .output()
+        .expect("starts");
+    let said = String::from_utf8_lossy(&suite.stdout);
+    let cases = SANDBOX_CASES.len() + CONFINED_SANDBOX_CASES.len();
+    assert!(
+        suite.status.success() && said.contains(&format!("{cases} passed; 0 failed")),
+        "{said}"
+    );
+}
