@@ -53,10 +53,13 @@ fn refused(refusal: &Refusal, body: String) -> Answer {
     answer
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Both providers' client libraries heed it: asking again would not help.
-    answer
-        .headers_mut()
-        .insert("x-should-retry", HeaderValue::from_static("false"));
+    // The providers' client libraries heed it. A provider that could not be reached may be there again.
+    let again = HeaderValue::from_static(if refusal.status.is_client_error() {
+        "false"
+    } else {
+        "true"
+    });
+    answer.headers_mut().insert("x-should-retry", again);
     answer
 }
 

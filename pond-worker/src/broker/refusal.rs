@@ -5,7 +5,7 @@ use hyper::StatusCode;
 /// A refusal: the status, a stable code, and a text that says what to do. The provider's error shape is put around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// HTTP status; none of these is one that a client library tries again.
+    /// HTTP status. A 4xx is said to be final, so that no client library tries it again.
     pub status: StatusCode,
     /// The stable code, which stands as the error's type.
     pub code: &'static str,

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use hyper::Method;
 use pond_core::secret::Secret;
 use pond_core::usage::Prices;
-use pond_worker::broker::wire::{Asked, Edit, Json, json};
+use pond_worker::broker::wire::{Asked, Edit, Json, json as body};
 use pond_worker::broker::{Feature, Grant, Refusal, provider};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 const ANTHROPIC: (&str, &str) = ("anthropic", "/v1/messages");
 const RESPONSES: (&str, &str) = ("openai", "/v1/responses");
@@ -353,7 +355,7 @@ fn store_is_false_unless_granted() {
             [],
             "{body}"
         );
-        let edited = json::edit(body.as_bytes(), &off).expect("an object");
+        let edited = body::edit(body.as_bytes(), &off).expect("an object");
         assert_eq!(edited, br#"{"model":"m","store":false}"#, "{body}");
     }
     assert_eq!(
@@ -392,5 +394,36 @@ fn chat_streams_are_made_to_tell_their_usage() {
     ] {
         let asked = judge(CHAT, body, &[]).expect("passes");
         assert_eq!((asked.edits.as_slice(), asked.hide_usage), (edits, hide), "{body}");
+    }
+}
+
+/// Wraps a value into lists and objects.
+fn buried(mut value: Value, wraps: &[Option<String>]) -> Value {
+    for wrap in wraps {
+        value = match wrap {
+            None => json!([1, value, "x"]),
+            Some(key) => json!({ "type": "text", key.as_str(): value }),
+        };
+    }
+    value
+}
+
+proptest! {
+    #[test]
+    fn an_address_to_fetch_is_found_however_deep(
+        wraps in proptest::collection::vec(proptest::option::of("k[a-z]{0,4}|content|output|input|source"), 0..12),
+        upper in any::<bool>(),
+    ) {
+        let url = "https://169.254.169.254/latest";
+        let key = if upper { "IMAGE_URL" } else { "image_url" };
+        let image = json!({"type": "image", "source": {"type": "url", "url": url}});
+        for (wire, list, hidden) in [
+            (ANTHROPIC, "messages", image),
+            (CHAT, "messages", json!({"type": "image_url", key: {"url": url}})),
+            (RESPONSES, "input", json!({"type": "input_image", key: url})),
+        ] {
+            let asked = json!({"model": "m", list: [buried(hidden, &wraps)]}).to_string();
+            prop_assert_eq!(refused(wire, &asked, &[]), "remote_feature_not_allowed");
+        }
     }
 }

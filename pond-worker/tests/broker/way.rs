@@ -289,6 +289,7 @@ async fn a_provider_that_cannot_be_reached_is_a_bad_gateway_without_inner_words(
         let mut world = World::start(setting);
         let answer = world.post("/v1/messages", "", BODY).await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+        assert!(answer.contains("x-should-retry: true\r\n"), "{answer}");
         let body = answer.split_once("\r\n\r\n").expect("a body").1;
         let text = "the model provider cannot be reached";
         assert_eq!(

@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pond_core::sandbox::{Exec, Exit, Output, Process, Running, SandboxError, Signal, Stats, Stream};
+use pond_core::sandbox::{Enforcement, Exec, Exit, Output, Process, Running, SandboxError, Signal, Stats, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -59,6 +59,10 @@ impl Running for Host {
             let _ = sender.send(Output::Exited(exit(status))).await;
         });
         Ok(Process { output, signals })
+    }
+
+    fn enforcement(&self) -> Enforcement {
+        Enforcement::Rlimits
     }
 
     async fn stats(&self) -> Result<Stats, SandboxError> {

@@ -15,6 +15,9 @@ use serde_json::value::RawValue;
 /// Values in one body; past it a small body could take a great deal of memory.
 const MAX_NODES: u32 = 250_000;
 
+/// Keys up to which an object's are compared one by one.
+const SMALL_OBJECT: usize = 8;
+
 /// The words whose value decides something. A second spelling of one in the same object is refused.
 const DECIDING: [&str; 36] = [
     "audio_url",
@@ -220,11 +223,14 @@ impl<'de> Visitor<'de> for Key {
 }
 
 fn repeated<'e>(entries: &'e [(Cow<'_, str>, Json<'_>)]) -> Option<&'e str> {
+    let mut keys = entries.iter().map(|(key, _)| key.as_ref());
+    // Most objects are small, and a set would cost more than it saves.
+    if entries.len() <= SMALL_OBJECT {
+        let before = |at: usize, key: &str| entries[..at].iter().any(|(other, _)| folded(other) == folded(key));
+        return keys.enumerate().find(|(at, key)| before(*at, key)).map(|(_, key)| key);
+    }
     let mut seen = HashSet::with_capacity(entries.len());
-    entries
-        .iter()
-        .map(|(key, _)| key.as_ref())
-        .find(|key| !seen.insert(folded(key)))
+    keys.find(|key| !seen.insert(folded(key)))
 }
 
 /// The key as the strictest reader would tell it apart from others.
@@ -343,6 +349,18 @@ mod tests {
             Json::parse(schema).is_ok(),
             "keys that decide nothing may differ in case"
         );
+    }
+
+    #[test]
+    fn a_repeated_key_is_found_in_large_objects_too() {
+        let keys = |last: &str| {
+            let first: String = (0..40).map(|n| format!("\"k{n}\":0,")).collect();
+            format!("{{{first}\"model\":1,\"{last}\":2}}")
+        };
+        assert!(Json::parse(keys("k41").as_bytes()).is_ok());
+        for repeated in ["k7", "model", "MODEL"] {
+            assert!(Json::parse(keys(repeated).as_bytes()).is_err(), "{repeated}");
+        }
     }
 
     #[test]
