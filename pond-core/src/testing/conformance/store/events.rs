@@ -159,7 +159,10 @@ pub async fn large_batches_read_back(store: SharedStore) {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     store.append_events(samples.append(run.id, &lines)).await.unwrap();
     let long = "x€".repeat(16_000);
-    store.append_events(samples.append(run.id, &[long.as_str(); 8])).await.unwrap();
+    store
+        .append_events(samples.append(run.id, &[long.as_str(); 8]))
+        .await
+        .unwrap();
     let events = store.events(Scope::Org, run.id, 1, 10_000).await.unwrap();
     assert_eq!(texts(&events[..5000]), lines);
     assert!(texts(&events[5000..]).iter().all(|text| *text == long) && events.len() == 5008);
