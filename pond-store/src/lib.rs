@@ -1,5 +1,6 @@
 //! Pond's stores: the `Store` port on memory, SQLite and PostgreSQL, and the `BlobStore` port on object_store.
 
+mod blob;
 mod error;
 mod fact;
 mod front;
@@ -13,4 +14,5 @@ mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use blob::{blobs_in_folder, blobs_in_memory};
 pub use open::{OpenError, StoreUrl, memory, open};

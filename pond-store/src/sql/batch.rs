@@ -235,7 +235,7 @@ fn outcome(item: &ChangeItem, verdict: Verdict, now: Option<&Changed>, known: bo
 /// Whether another transaction was in the way and a second try may do.
 fn in_the_way(error: &sqlx::Error) -> bool {
     // Postgres: serialization_failure and deadlock_detected.
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("40001" | "40P01"))
 }
 

@@ -1,6 +1,7 @@
 //! The hot statements: those of every run. Each has a text per dialect, side by side. SQLite opens one JSON parameter;
 //! Postgres takes a typed array per column, and writes the segments in the same statement.
 
+use pond_core::clock::Timestamp;
 use pond_core::id::RunId;
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, Executor};
@@ -249,9 +250,9 @@ fn create_args(items: &[&CreateItem]) -> Result<PgArguments, sqlx::Error> {
         |(row, _)| row.next_event,
         |(row, _)| row.log_bytes,
         |(row, _)| status_code(row.state.status),
-        |(row, _)| row.state.started_at.map(|time| time.micros()),
-        |(row, _)| row.state.finished_at.map(|time| time.micros()),
-        |(row, _)| row.state.cancel_requested_at.map(|time| time.micros()),
+        |(row, _)| row.state.started_at.map(Timestamp::micros),
+        |(row, _)| row.state.finished_at.map(Timestamp::micros),
+        |(row, _)| row.state.cancel_requested_at.map(Timestamp::micros),
         |(row, _)| row.state.rest.as_str(),
         |(_, body)| *body,
     ]
@@ -275,9 +276,9 @@ fn commit_args(items: &[&ChangeItem]) -> Result<PgArguments, sqlx::Error> {
         |(row, _)| row.events,
         |(row, _)| row.log_bytes,
         |(row, _)| status_code(row.state.status),
-        |(row, _)| row.state.started_at.map(|time| time.micros()),
-        |(row, _)| row.state.finished_at.map(|time| time.micros()),
-        |(row, _)| row.state.cancel_requested_at.map(|time| time.micros()),
+        |(row, _)| row.state.started_at.map(Timestamp::micros),
+        |(row, _)| row.state.finished_at.map(Timestamp::micros),
+        |(row, _)| row.state.cancel_requested_at.map(Timestamp::micros),
         |(row, _)| row.state.rest.as_str(),
         |(_, body)| *body,
     ]

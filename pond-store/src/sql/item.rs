@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pond_core::artifacts::Artifact;
+use pond_core::clock::Timestamp;
 use pond_core::id::{EngineId, ProjectId, RunId};
 use pond_core::pool::{ClaimRequest, JobChange, Renewal};
 use pond_core::runs::{Append, Commit, Guard, NewRun, RunState, RunStatus, StateRow, StoredDefinition};
@@ -22,7 +23,7 @@ pub(crate) enum Dialect {
 /// A fact, ready.
 #[derive(Debug)]
 pub(crate) enum Item {
-    Create(CreateItem),
+    Create(Box<CreateItem>),
     Change(Box<ChangeItem>),
     Claim(ClaimRequest),
     Renew(Renewal),
@@ -120,7 +121,7 @@ impl Dialect {
     /// Makes a fact ready.
     pub(crate) fn prepare(self, fact: Fact) -> Item {
         match fact {
-            Fact::Create(new) => Item::Create(self.create(new)),
+            Fact::Create(new) => Item::Create(Box::new(self.create(new))),
             Fact::Commit(commit) => Item::Change(Box::new(self.commit(commit))),
             Fact::Append(append) => Item::Change(Box::new(self.append(append))),
             Fact::Claim(request) => Item::Claim(request),
@@ -318,7 +319,7 @@ impl JsonRow {
     fn state(&mut self, state: &StateRow) {
         self.int(status_code(state.status));
         for time in [state.started_at, state.finished_at, state.cancel_requested_at] {
-            self.maybe_int(time.map(pond_core::clock::Timestamp::micros));
+            self.maybe_int(time.map(Timestamp::micros));
         }
         self.text(&state.rest);
     }

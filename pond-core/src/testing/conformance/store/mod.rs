@@ -3,6 +3,7 @@
 //!
 //! To add a case: one function, and its name in the list below.
 
+pub mod blobs;
 pub mod config;
 pub mod engines;
 pub mod events;
