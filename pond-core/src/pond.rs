@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::artifacts::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::engine::{EngineSettings, Ledger, Parts, Takeover, Tasks, Watches, Word, adopt, keep};
+use crate::engine::{EngineSettings, Ledger, Parts, Takeover, Tasks, Watches, Word, adopt, hear, keep};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
@@ -115,7 +115,7 @@ impl PondBuilder {
         let projects = Projects::new(parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
         projects.ensure_default().await?;
         let changes = parts.store.changes();
-        parts.tasks.spawn(parts.watches.clone().follow(changes));
+        parts.tasks.spawn(hear(parts.clone(), changes));
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));

@@ -36,8 +36,10 @@ pub enum StoreError {
 /// A hint that something was written; the store alone is the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// A run was created or changed, or has new events. Sent after each write of it is durable.
+    /// A run was created or changed, or has new events, through this store. Sent after each write of it is durable.
     Run(RunId),
+    /// The same, through the store of another server: what is kept of the run in memory is out of date.
+    RunElsewhere(RunId),
     /// A job was put in line.
     Work,
     /// Hints were lost: whatever is watched may have changed.

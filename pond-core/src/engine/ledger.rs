@@ -123,10 +123,19 @@ impl Ledger {
         self.lock().remove(&id);
     }
 
-    /// Forgets what is in memory of a run, so that its next change starts from the store.
+    /// Forgets what is in memory of a run, so that its next change starts from the store, and wakes those who follow it.
     pub(crate) async fn refresh(&self, id: RunId) {
         if let Some(cell) = self.live_cell(id) {
             *cell.slot.lock().await = None;
+            cell.seen.send_modify(|seen| seen.revision = -1);
+        }
+    }
+
+    /// Forgets what is in memory of every run.
+    pub(crate) async fn refresh_all(&self) {
+        let live: Vec<RunId> = self.lock().keys().copied().collect();
+        for id in live {
+            self.refresh(id).await;
         }
     }
 

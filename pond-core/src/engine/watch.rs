@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::id::RunId;
-use crate::store::Change;
 
 /// Who waits for what.
 #[derive(Debug, Default)]
@@ -45,26 +44,16 @@ impl Watches {
         self.work.notify_waiters();
     }
 
-    /// Passes the store's hints on until the store closes.
-    pub(crate) async fn follow(self: Arc<Self>, mut changes: broadcast::Receiver<Change>) {
-        loop {
-            match changes.recv().await {
-                Ok(Change::Run(id)) => self.wake_run(id),
-                Ok(Change::Work) => self.wake_work(),
-                Ok(Change::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all(),
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn wake_run(&self, id: RunId) {
+    /// Wakes those who watch a run.
+    pub(crate) fn wake_run(&self, id: RunId) {
         let runs = self.runs.lock().expect("no holder of this lock panics");
         if let Some(news) = runs.get(&id) {
             news.send_modify(|count| *count += 1);
         }
     }
 
-    fn wake_all(&self) {
+    /// Wakes everyone.
+    pub(crate) fn wake_all(&self) {
         let runs = self.runs.lock().expect("no holder of this lock panics");
         for news in runs.values() {
             news.send_modify(|count| *count += 1);

@@ -467,7 +467,8 @@ impl Runs {
 
     async fn refuse_when_full(&self, project: ProjectId) -> Result<()> {
         let limit = self.parts.settings.project_max_queued;
-        // What is followed here is a lower bound of what lives: as long as that is small, the store need not be asked.
+        // As long as few runs are followed here, the store need not be asked; several servers together may then go over the
+        // limit by half of it each.
         if self.parts.driven_here() < u64::from(limit) / 2 {
             return Ok(());
         }

@@ -130,7 +130,7 @@ fn changes(server: &str, payload: &str) -> Vec<Change> {
     match hex::decode(runs) {
         Ok(bytes) if bytes.len() % 16 == 0 => {
             let ids = bytes.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok());
-            changes.extend(ids.map(|id| Change::Run(id.into())));
+            changes.extend(ids.map(|id| Change::RunElsewhere(id.into())));
         }
         _ => changes.push(Change::Missed),
     }
@@ -167,12 +167,16 @@ mod tests {
         let sent = payload("a", &touched, false);
         assert_eq!(
             changes("b", &sent),
-            [Change::Run(run(1)), Change::Run(run(2)), Change::Work]
+            [
+                Change::RunElsewhere(run(1)),
+                Change::RunElsewhere(run(2)),
+                Change::Work
+            ]
         );
         assert_eq!(changes("a", &sent), []);
         assert_eq!(
             changes("b", &payload("a", &touched[1..2], false)),
-            [Change::Run(run(2))]
+            [Change::RunElsewhere(run(2))]
         );
     }
 

@@ -1,0 +1,27 @@
+//! Passes the store's hints on: to those who watch, and to what is kept of live runs in memory.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use super::Parts;
+use crate::store::Change;
+
+/// Passes hints on until the store closes.
+pub(crate) async fn hear(parts: Arc<Parts>, mut changes: broadcast::Receiver<Change>) {
+    loop {
+        match changes.recv().await {
+            Ok(Change::Run(id)) => parts.watches.wake_run(id),
+            Ok(Change::RunElsewhere(id)) => {
+                parts.ledger.refresh(id).await;
+                parts.watches.wake_run(id);
+            }
+            Ok(Change::Work) => parts.watches.wake_work(),
+            Ok(Change::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                parts.ledger.refresh_all().await;
+                parts.watches.wake_all();
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
