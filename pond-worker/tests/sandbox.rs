@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pond_core::sandbox::{Access, BackendKind, Exec, Limits, Mount, Profile, Sandbox, SandboxError, Spec};
+use pond_core::sandbox::{Access, BackendKind, Exec, Limits, Mount, Output, Profile, Sandbox, SandboxError, Spec};
 use pond_core::testing::conformance::sandbox::{Bench, CONFINED_SANDBOX_CASES, SANDBOX_CASES, lay_program};
 use pond_worker::sandbox::{Bubblewrap, BubblewrapSettings, Host, HostSettings, Means, open};
 
@@ -377,4 +377,58 @@ fn a_worker_without_privileges_confines_as_well() {
         suite.status.success() && said.contains(&format!("{cases} passed; 0 failed")),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let host = host(&folder.path().join("state"), uid_range());
+    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    for millis in [0, 1, 2, 4, 8, 16] {
+        let start = sandbox.start(spec(
+            Profile::UntrustedCodeWrite,
+            &folder.path().join(format!("work-{millis}")),
+        ));
+        let _ = tokio::time::timeout(Duration::from_millis(millis), start).await;
+    }
+    host.close().expect("nothing is left");
+    let probe = sandbox.probe().await;
+    probe.expect("the host goes on");
+    host.close().expect("nothing is left");
+}
+
+#[tokio::test]
+async fn tools_of_the_host_are_shown_where_they_are() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tools = folder.path().join("tools");
+    std::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(&tools)
+        .expect("own folder");
+    std::fs::write(tools.join("file"), "a tool\n").expect("own folder");
+    let host = host(&folder.path().join("state"), uid_range());
+    let settings = BubblewrapSettings {
+        tools: vec![tools.clone()],
+        ..BubblewrapSettings::default()
+    };
+    let sandbox = Bubblewrap::new(Arc::clone(&host), settings);
+    let running = sandbox
+        .start(spec(Profile::UntrustedCodeWrite, &folder.path().join("work")))
+        .await
+        .expect("starts");
+    let argv = vec!["cat".to_owned(), tools.join("file").display().to_string()];
+    let mut process = running
+        .exec(Exec {
+            argv,
+            ..Exec::default()
+        })
+        .await
+        .expect("runs");
+    let first = process.output.recv().await;
+    assert!(
+        matches!(&first, Some(Output::Bytes(_, bytes)) if &bytes[..] == b"a tool\n"),
+        "{first:?}"
+    );
+    running.kill().await.expect("ends");
+    host.close().expect("nothing is left");
 }

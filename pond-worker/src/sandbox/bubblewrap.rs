@@ -256,14 +256,14 @@ fn arguments(
     let mut args = Args(Vec::new());
     namespaces(&mut args);
     system(&mut args);
-    for tools in settings.tools.iter().filter(|tools| tools.exists()) {
-        args.add([&"--ro-bind", &sources.name(tools), tools]);
-    }
     let made = sources.name(etc);
     for (name, _) in MADE {
         args.add([&"--ro-bind", &made.join(name), &Path::new("/etc").join(name)]);
     }
     room(&mut args, &spec.limits);
+    for tools in settings.tools.iter().filter(|tools| tools.exists()) {
+        args.add([&"--ro-bind", &sources.name(tools), tools]);
+    }
     args.add([&"--ro-bind", &sources.name(init), &INIT]);
     for mount in &spec.mounts {
         let bind = match mount.access {
