@@ -35,10 +35,7 @@ impl Timestamp {
     /// The time `span` later, saturating.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// The span from `earlier` until this time; zero when it is not earlier.
@@ -51,9 +48,7 @@ impl Timestamp {
     /// # Errors
     /// When the text is no RFC 3339 time with an offset.
     pub fn parse(text: &str) -> Result<Self, BadTimestamp> {
-        text.parse::<jiff::Timestamp>()
-            .map(|t| Self(t.as_microsecond()))
-            .map_err(|_| BadTimestamp)
+        text.parse::<jiff::Timestamp>().map(|t| Self(t.as_microsecond())).map_err(|_| BadTimestamp)
     }
 }
 

@@ -17,10 +17,7 @@ pub struct Fault {
 impl Fault {
     /// A fault at `pointer`.
     pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            pointer: pointer.into(),
-            message: message.into(),
-        }
+        Self { pointer: pointer.into(), message: message.into() }
     }
 }
 
@@ -108,11 +105,7 @@ impl Error {
 
     /// A conflict without users.
     pub fn conflict(kind: Conflict, message: impl Into<String>) -> Self {
-        Self::Conflict {
-            kind,
-            message: message.into(),
-            users: Vec::new(),
-        }
+        Self::Conflict { kind, message: message.into(), users: Vec::new() }
     }
 
     /// A fault of Pond's own, told in words.

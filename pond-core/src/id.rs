@@ -119,13 +119,7 @@ mod tests {
     fn only_the_hyphenated_spelling_is_an_id() {
         let id = "018f0000-0000-7000-8000-000000000001";
         assert_eq!(id.parse::<RunId>().unwrap().to_string(), id);
-        for bad in [
-            "",
-            "x",
-            "018f0000000070008000000000000001",
-            "{018f0000-0000-7000-8000-000000000001}",
-            "../x",
-        ] {
+        for bad in ["", "x", "018f0000000070008000000000000001", "{018f0000-0000-7000-8000-000000000001}", "../x"] {
             assert_eq!(bad.parse::<RunId>(), Err(BadId), "{bad}");
         }
     }

@@ -19,10 +19,7 @@ impl ManualClock {
     /// Starts at 2025-01-01T00:00:00Z.
     pub fn new() -> Arc<Self> {
         let start = Timestamp::from_millis(1_735_689_600_000);
-        Arc::new(Self {
-            now: watch::Sender::new(start),
-            sleepers: Arc::default(),
-        })
+        Arc::new(Self { now: watch::Sender::new(start), sleepers: Arc::default() })
     }
 
     /// Moves time on by `span`.

@@ -16,10 +16,7 @@ pub struct SeededEntropy {
 impl SeededEntropy {
     /// The stream of this seed.
     pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            counter: Mutex::new(0),
-        }
+        Self { seed, counter: Mutex::new(0) }
     }
 }
 
@@ -28,10 +25,7 @@ impl Entropy for SeededEntropy {
         let mut counter = self.counter.lock().expect("no holder of this lock panics");
         for chunk in bytes.chunks_mut(32) {
             *counter += 1;
-            let block = Sha256::new()
-                .chain_update(self.seed.to_be_bytes())
-                .chain_update(counter.to_be_bytes())
-                .finalize();
+            let block = Sha256::new().chain_update(self.seed.to_be_bytes()).chain_update(counter.to_be_bytes()).finalize();
             chunk.copy_from_slice(&block[..chunk.len()]);
         }
     }

@@ -84,17 +84,10 @@ impl Price {
         let scale = 6 + exponent - i32::try_from(part.len()).map_err(|_| BadPrice)?;
         let value: i64 = digits.parse().map_err(|_| BadPrice)?;
         let value = match u32::try_from(scale) {
-            Ok(scale) => 10i64
-                .checked_pow(scale)
-                .and_then(|by| value.checked_mul(by))
-                .ok_or(BadPrice)?,
+            Ok(scale) => 10i64.checked_pow(scale).and_then(|by| value.checked_mul(by)).ok_or(BadPrice)?,
             Err(_) => shrink(value, scale.unsigned_abs())?,
         };
-        if value > Self::MAX {
-            Err(BadPrice)
-        } else {
-            Ok(Self(value))
-        }
+        if value > Self::MAX { Err(BadPrice) } else { Ok(Self(value)) }
     }
 
     /// The price as decimal text, as reads show it.
@@ -155,25 +148,16 @@ mod tests {
 
     #[test]
     fn amounts_print_without_trailing_zeros() {
-        for (pico, text) in [
-            (0, "0"),
-            (1, "0.000000000001"),
-            (1_500_000_000_000, "1.5"),
-            (-20, "-0.00000000002"),
-        ] {
+        for (pico, text) in [(0, "0"), (1, "0.000000000001"), (1_500_000_000_000, "1.5"), (-20, "-0.00000000002")] {
             assert_eq!(Pico(pico).to_string(), text);
         }
     }
 
     #[test]
     fn prices_are_read_as_decimals() {
-        for (text, price) in [
-            ("3", 3_000_000),
-            ("3.0", 3_000_000),
-            ("0.000001", 1),
-            ("15e-1", 1_500_000),
-            ("1e5", 100_000_000_000),
-        ] {
+        for (text, price) in
+            [("3", 3_000_000), ("3.0", 3_000_000), ("0.000001", 1), ("15e-1", 1_500_000), ("1e5", 100_000_000_000)]
+        {
             assert_eq!(Price::parse(text), Ok(Price(price)), "{text}");
         }
         for bad in ["-1", "100000.000001", "0.0000001", "", ".5", "1e99", "NaN", "1e-7"] {

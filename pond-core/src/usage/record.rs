@@ -22,9 +22,7 @@ pub struct Tokens {
 impl Tokens {
     /// All four kinds together, as budgets count them.
     pub fn total(&self) -> u64 {
-        [self.input, self.output, self.cache_read, self.cache_write]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        [self.input, self.output, self.cache_read, self.cache_write].into_iter().fold(0, u64::saturating_add)
     }
 }
 
