@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pond_core::sandbox::{Access, BackendKind, Exec, Limits, Mount, Profile, Sandbox, SandboxError, Spec};
+use pond_core::sandbox::{Access, BackendKind, Exec, Limits, Mount, Output, Profile, Sandbox, SandboxError, Spec};
 use pond_core::testing::conformance::sandbox::{Bench, CONFINED_SANDBOX_CASES, SANDBOX_CASES, lay_program};
 use pond_worker::sandbox::{Bubblewrap, BubblewrapSettings, Host, HostSettings, Means, open};
 
@@ -76,12 +76,29 @@ pond_core::sandbox_conformance!(on_bubblewrap, bubblewrap, confined);
 pond_core::sandbox_conformance!(on_bubblewrap_by_rlimits, bubblewrap_by_rlimits, confined);
 
 fn host(state: &Path, uid_range: Option<RangeInclusive<u32>>) -> Arc<Host> {
+    host_by(state, uid_range, None)
+}
+
+fn host_by(state: &Path, uid_range: Option<RangeInclusive<u32>>, means: Option<Means>) -> Arc<Host> {
     Host::open(HostSettings {
         state: state.to_owned(),
         uid_range,
-        means: None,
+        means,
     })
     .expect("the host opens")
+}
+
+/// By the best means of this host, or by limits of each process.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Best,
+    Rlimits,
+}
+
+impl By {
+    fn means(self) -> Option<Means> {
+        (self == Self::Rlimits).then_some(Means::Rlimits)
+    }
 }
 
 fn spec(profile: Profile, work: &Path) -> Spec {
@@ -224,13 +241,16 @@ fn told(name: &str) -> Option<String> {
 #[tokio::test]
 async fn owner_of_a_sandbox() {
     let Some(told) = told(OWNER) else { return };
-    let (kind, folder) = told.split_once(' ').expect("a kind and a folder");
+    let [kind, means, folder] = told.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+        panic!("{told}")
+    };
+    let by = if means == "rlimits" { By::Rlimits } else { By::Best };
     let (kind, profile) = if kind == "none" {
         (BackendKind::None, Profile::None)
     } else {
         (BackendKind::Bubblewrap, Profile::UntrustedCodeWrite)
     };
-    let host = host(&Path::new(folder).join("state"), uid_range());
+    let host = host_by(&Path::new(folder).join("state"), uid_range(), by.means());
     let sandbox = open(kind, &host).expect("built in");
     let work = Path::new(folder).join("work");
     let running = sandbox.start(spec(profile, &work)).await.expect("starts");
@@ -250,10 +270,11 @@ async fn owner_of_a_sandbox() {
     std::future::pending::<()>().await;
 }
 
-async fn killed_and_recovered(kind: BackendKind) {
+async fn killed_and_recovered(kind: BackendKind, by: By) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let exe = std::env::current_exe().expect("this binary");
-    let told = format!("{} {}", kind.as_str(), folder.path().display());
+    let means = if by == By::Rlimits { "rlimits" } else { "best" };
+    let told = format!("{} {means} {}", kind.as_str(), folder.path().display());
     let mut owner = std::process::Command::new(exe)
         .args(["--exact", "owner_of_a_sandbox", "--nocapture"])
         .env(OWNER, told)
@@ -271,7 +292,7 @@ async fn killed_and_recovered(kind: BackendKind) {
     owner.kill().expect("SIGKILL");
     owner.wait().expect("collected");
     let probe = folder.path().join("work/probe");
-    let host = host(&folder.path().join("state"), uid_range());
+    let host = host_by(&folder.path().join("state"), uid_range(), by.means());
     let ended = open(kind, &host).expect("built in").recover().await.expect("recovers");
     assert!(ended >= 1, "the sandbox was not found");
     assert_eq!(
@@ -304,12 +325,22 @@ fn processes_of(program: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn recovery_ends_what_a_killed_worker_left_by_bubblewrap() {
-    killed_and_recovered(BackendKind::Bubblewrap).await;
+    killed_and_recovered(BackendKind::Bubblewrap, By::Best).await;
+}
+
+#[tokio::test]
+async fn recovery_ends_what_a_killed_worker_left_by_bubblewrap_with_rlimits() {
+    killed_and_recovered(BackendKind::Bubblewrap, By::Rlimits).await;
 }
 
 #[tokio::test]
 async fn recovery_ends_what_a_killed_worker_left_by_none() {
-    killed_and_recovered(BackendKind::None).await;
+    killed_and_recovered(BackendKind::None, By::Best).await;
+}
+
+#[tokio::test]
+async fn recovery_ends_what_a_killed_worker_left_by_none_with_rlimits() {
+    killed_and_recovered(BackendKind::None, By::Rlimits).await;
 }
 
 /// Runs the suite for bubblewrap once more as a user without privileges, whose limits hold by other means.
@@ -346,4 +377,58 @@ fn a_worker_without_privileges_confines_as_well() {
         suite.status.success() && said.contains(&format!("{cases} passed; 0 failed")),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let host = host(&folder.path().join("state"), uid_range());
+    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    for millis in [0, 1, 2, 4, 8, 16] {
+        let start = sandbox.start(spec(
+            Profile::UntrustedCodeWrite,
+            &folder.path().join(format!("work-{millis}")),
+        ));
+        let _ = tokio::time::timeout(Duration::from_millis(millis), start).await;
+    }
+    host.close().expect("nothing is left");
+    let probe = sandbox.probe().await;
+    probe.expect("the host goes on");
+    host.close().expect("nothing is left");
+}
+
+#[tokio::test]
+async fn tools_of_the_host_are_shown_where_they_are() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tools = folder.path().join("tools");
+    std::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(&tools)
+        .expect("own folder");
+    std::fs::write(tools.join("file"), "a tool\n").expect("own folder");
+    let host = host(&folder.path().join("state"), uid_range());
+    let settings = BubblewrapSettings {
+        tools: vec![tools.clone()],
+        ..BubblewrapSettings::default()
+    };
+    let sandbox = Bubblewrap::new(Arc::clone(&host), settings);
+    let running = sandbox
+        .start(spec(Profile::UntrustedCodeWrite, &folder.path().join("work")))
+        .await
+        .expect("starts");
+    let argv = vec!["cat".to_owned(), tools.join("file").display().to_string()];
+    let mut process = running
+        .exec(Exec {
+            argv,
+            ..Exec::default()
+        })
+        .await
+        .expect("runs");
+    let first = process.output.recv().await;
+    assert!(
+        matches!(&first, Some(Output::Bytes(_, bytes)) if &bytes[..] == b"a tool\n"),
+        "{first:?}"
+    );
+    running.kill().await.expect("ends");
+    host.close().expect("nothing is left");
 }

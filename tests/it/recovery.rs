@@ -65,14 +65,24 @@ async fn c17_81_two_servers_on_one_postgres_share_work_and_hear_of_each_other() 
     let start = async || {
         let store = pond_store::open(&database.url()).await.unwrap();
         let takeover = pond_core::Takeover::Silent(None);
-        let settings = EngineSettings { takeover, ..EngineSettings::default() };
+        let settings = EngineSettings {
+            takeover,
+            ..EngineSettings::default()
+        };
         let builder = pond_core::Pond::builder(store, blobs.clone()).settings(settings);
-        builder.root_key(pond_core::secret::SecretBytes::new(vec![7; 32])).start().await.unwrap()
+        builder
+            .root_key(pond_core::secret::SecretBytes::new(vec![7; 32]))
+            .start()
+            .await
+            .unwrap()
     };
     let (one, other) = (start().await, start().await);
     let project = one.projects().default_project();
     assert_eq!(project, other.projects().default_project());
-    one.config().put_preset(pond_core::config::Owner::Org, "shell", None, None).await.unwrap();
+    one.config()
+        .put_preset(pond_core::config::Owner::Org, "shell", None, None)
+        .await
+        .unwrap();
     // Submitted to one, its job is taken at the other, and its next stage goes on at the first.
     let stages = body(&[stage("fix", &shell("true")), stage("after", &noop(1, 0.0))]);
     let worker = PlayedWorker::attach(&other);
@@ -81,16 +91,37 @@ async fn c17_81_two_servers_on_one_postgres_share_work_and_hear_of_each_other() 
     worker.lines(&job, 0, &["from the other"]).await.unwrap();
     worker.finish(&job, pond_core::pool::JobEnd::Done).await.unwrap();
     let run = tokio::time::timeout(Duration::from_secs(4), one.runs().wait(Scope::Org, id)).await;
-    assert_eq!(run.expect("without waiting for a sweep").unwrap().head.state.phase.status(), RunStatus::Done);
+    assert_eq!(
+        run.expect("without waiting for a sweep")
+            .unwrap()
+            .head
+            .state
+            .phase
+            .status(),
+        RunStatus::Done
+    );
     // A cancel at one stops what runs at the other.
     let slow = body(&[stage("a", &noop(100, 1.0))]).to_string();
     let id = one.runs().submit(project, &slow).await.unwrap().head.id;
-    while other.runs().get(Scope::Org, id).await.unwrap().head.state.phase.status() != RunStatus::Running {
+    while other
+        .runs()
+        .get(Scope::Org, id)
+        .await
+        .unwrap()
+        .head
+        .state
+        .phase
+        .status()
+        != RunStatus::Running
+    {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     other.runs().cancel(Scope::Org, id).await.unwrap();
     let run = tokio::time::timeout(Duration::from_secs(4), other.runs().wait(Scope::Org, id)).await;
-    assert_eq!(run.expect("at once").unwrap().head.state.phase.status(), RunStatus::Cancelled);
+    assert_eq!(
+        run.expect("at once").unwrap().head.state.phase.status(),
+        RunStatus::Cancelled
+    );
     // Runs are driven once each, whoever takes them.
     let quick = body(&[stage("a", &noop(1, 0.0))]).to_string();
     for _ in 0..20 {
@@ -101,9 +132,18 @@ async fn c17_81_two_servers_on_one_postgres_share_work_and_hear_of_each_other() 
         }
     }
     // One leaves: its live run goes on at the other.
-    let id = one.runs().submit(project, &body(&[stage("a", &noop(3, 0.3))]).to_string()).await.unwrap().head.id;
+    let id = one
+        .runs()
+        .submit(project, &body(&[stage("a", &noop(3, 0.3))]).to_string())
+        .await
+        .unwrap()
+        .head
+        .id;
     one.shutdown().await;
     let run = tokio::time::timeout(Duration::from_secs(20), other.runs().wait(Scope::Org, id)).await;
-    assert_eq!(run.expect("taken over").unwrap().head.state.phase.status(), RunStatus::Done);
+    assert_eq!(
+        run.expect("taken over").unwrap().head.state.phase.status(),
+        RunStatus::Done
+    );
     other.shutdown().await;
 }

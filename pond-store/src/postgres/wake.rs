@@ -167,11 +167,7 @@ mod tests {
         let sent = payload("a", &touched, false);
         assert_eq!(
             changes("b", &sent),
-            [
-                Change::RunElsewhere(run(1)),
-                Change::RunElsewhere(run(2)),
-                Change::Work
-            ]
+            [Change::RunElsewhere(run(1)), Change::RunElsewhere(run(2)), Change::Work]
         );
         assert_eq!(changes("a", &sent), []);
         assert_eq!(

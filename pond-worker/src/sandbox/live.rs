@@ -69,8 +69,7 @@ pub(crate) async fn start(
 ) -> Result<Box<dyn Running>, SandboxError> {
     check(&spec)?;
     let prepared = tokio::task::spawn_blocking(move || prepare(&host, spec, plan)).await;
-    let (mut remains, control, spec, plan) =
-        prepared.map_err(|_| SandboxError::failed("a sandbox start panicked"))??;
+    let (remains, control, spec, plan) = prepared.map_err(|_| SandboxError::failed("a sandbox start panicked"))??;
     let uid = plan
         .confinement
         .as_ref()
@@ -80,8 +79,11 @@ pub(crate) async fn start(
         launch_frame(&plan, uid),
         setup_frame(&spec, &plan, remains.group.as_ref(), uid),
     ];
+    // The caller may lose patience and drop this start while it waits.
+    let mut guard = Guard(Some(remains));
     match Control::open(control, frames).await {
         Ok((control, listeners)) => {
+            let mut remains = guard.0.take().expect("taken here alone");
             let control = Arc::new(control);
             remains.control = Some(Arc::clone(&control));
             remains.uid = plan.confinement.and_then(|confinement| confinement.uid);
@@ -101,12 +103,12 @@ pub(crate) async fn start(
                 view: plan.view,
                 places,
                 disk,
-                bridges: JoinSet::new(),
+                bridges: Mutex::default(),
             };
             live.bridge(spec.bridges, listeners)?;
             Ok(Box::new(live))
         }
-        Err(error) => Err(failed_start(remains, error).await),
+        Err(error) => Err(failed_start(guard.0.take().expect("taken here alone"), error).await),
     }
 }
 
@@ -234,6 +236,10 @@ async fn failed_start(remains: Remains, error: std::io::Error) -> SandboxError {
     });
     match said.await.unwrap_or_default() {
         said if said.is_empty() => SandboxError::io("the sandbox does not start", error),
+        said if said.contains("namespace") || said.contains("uid map") => SandboxError::Unsupported {
+            reason: format!("this host gives no user namespace: {said}"),
+            fix: "allow them (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)".into(),
+        },
         said => SandboxError::io(format!("the sandbox does not start: {said}"), error),
     }
 }
@@ -315,7 +321,7 @@ struct Live {
     places: [PathBuf; 2],
     /// Whether one of them has been seen full.
     disk: Mutex<bool>,
-    bridges: JoinSet<()>,
+    bridges: Mutex<JoinSet<()>>,
 }
 
 impl Live {
@@ -324,6 +330,7 @@ impl Live {
             return Err(SandboxError::failed("the sandbox opened other ports than asked for"));
         }
         let bad = |error| SandboxError::io("a port of the sandbox cannot be served", error);
+        let serving = self.bridges.get_mut().expect("no holder of this lock panics");
         for (bridge, listener) in bridges.into_iter().zip(listeners) {
             let listener = std::net::TcpListener::from(listener);
             let at = listener.local_addr().map_err(bad)?;
@@ -331,8 +338,7 @@ impl Live {
                 return Err(SandboxError::failed("the sandbox opened another port than asked for"));
             }
             listener.set_nonblocking(true).map_err(bad)?;
-            self.bridges
-                .spawn(serve(TcpListener::from_std(listener).map_err(bad)?, bridge.socket));
+            serving.spawn(serve(TcpListener::from_std(listener).map_err(bad)?, bridge.socket));
         }
         Ok(())
     }
@@ -428,6 +434,8 @@ impl Running for Live {
     async fn kill(&self) -> Result<(), SandboxError> {
         let remains = self.remains.lock().expect("no holder of this lock panics").take();
         let Some(mut remains) = remains else { return Ok(()) };
+        // Their ports belong to the sandbox's network, which is to go too.
+        self.bridges.lock().expect("no holder of this lock panics").abort_all();
         let ended = tokio::task::spawn_blocking(move || remains.end()).await;
         ended.map_err(|_| SandboxError::failed("ending a sandbox panicked"))?
     }
@@ -435,21 +443,35 @@ impl Running for Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let Some(remains) = self.remains.get_mut().ok().and_then(Option::take) else {
-            return;
-        };
-        self.control.close();
-        // Ending blocks, and this may be a runtime's thread. Where no thread can be had, it is done here after all.
-        let remains = Arc::new(Mutex::new(Some(remains)));
-        let theirs = Arc::clone(&remains);
-        let end = move || drop(theirs.lock().expect("no holder of this lock panics").take());
-        if std::thread::Builder::new()
-            .name("pond-sandbox-end".into())
-            .spawn(end)
-            .is_err()
-        {
-            drop(remains.lock().expect("no holder of this lock panics").take());
+        if let Some(remains) = self.remains.get_mut().ok().and_then(Option::take) {
+            self.control.close();
+            end_in_background(remains);
         }
+    }
+}
+
+/// Holds what a start has made so far; let go of, it is ended.
+struct Guard(Option<Remains>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(remains) = self.0.take() {
+            end_in_background(remains);
+        }
+    }
+}
+
+/// Ending blocks, and this may be a runtime's thread. Where no other can be had, it is done here after all.
+fn end_in_background(remains: Remains) {
+    let remains = Arc::new(Mutex::new(Some(remains)));
+    let theirs = Arc::clone(&remains);
+    let end = move || drop(theirs.lock().expect("no holder of this lock panics").take());
+    if std::thread::Builder::new()
+        .name("pond-sandbox-end".into())
+        .spawn(end)
+        .is_err()
+    {
+        drop(remains.lock().expect("no holder of this lock panics").take());
     }
 }
 

@@ -1,8 +1,8 @@
 //! Sandbox backends. Each is one file; what they share is everything but the way of confining.
 //!
-//! A start goes: a launcher (the embedded init) waits in control groups of its own ([`launch`]); it is told the job's uid
-//! and what to become ([`bubblewrap`], [`none`]); inside, the init answers on the very stream it was started with
-//! ([`init`]), and what then lives is [`live`]. What is on disk about it is a [`record`], by which a later life of the
+//! A start goes: a launcher (the embedded init) waits in control groups of its own (`launch`); it is told the job's uid
+//! and what to become (`bubblewrap`, `none`); inside, the init answers on the very stream it was started with
+//! (`init`), and what then lives is `live`. What is on disk about it is a `record`, by which a later life of the
 //! worker ends what this one left.
 //!
 //! To add a backend: one file that implements [`Sandbox`], and one line in [`KINDS`] and [`open`].
