@@ -65,7 +65,7 @@ async fn engine(url: &StoreUrl, span: Duration) -> Result<f64, Failure> {
     let folder = tempfile::tempdir()?;
     let pond = Pond::builder(
         pond_store::open(url).await?,
-        Arc::new(pond_core::testing::MemoryBlobs::default()),
+        pond_store::blobs_in_folder(folder.path())?,
     )
     .start()
     .await?;

@@ -32,6 +32,8 @@ pub(crate) struct Loaded {
     pub(crate) head: RunHead,
     /// Its workflow, read.
     pub(crate) definition: Arc<Definition>,
+    /// Its workflow, as it is stored.
+    pub(crate) stored: StoredDefinition,
     /// Its usage so far, once it has been asked for.
     pub(crate) usage: Option<UsageTotals>,
 }
