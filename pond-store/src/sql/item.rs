@@ -202,7 +202,7 @@ impl Dialect {
 
     fn body(self, bytes: Option<Vec<u8>>) -> Option<Body> {
         bytes.map(|bytes| match self {
-            Self::Sqlite => Body::Hex(hex::encode(bytes)),
+            Self::Sqlite => Body::Hex(hex_text(&bytes)),
             Self::Postgres => Body::Bytes(bytes),
         })
     }
@@ -261,6 +261,20 @@ impl UpdateRow {
     }
 }
 
+/// Appends hex digits: a pair per byte from a table, as segments are most of what is written.
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let pair = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    let pairs: Vec<u8> = bytes.iter().flat_map(pair).collect();
+    text.push_str(str::from_utf8(&pairs).expect("hex digits are ASCII"));
+}
+
+fn hex_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut text, bytes);
+    text
+}
+
 /// A JSON array of the values of one row.
 pub(crate) struct JsonRow(String);
 
@@ -278,13 +292,9 @@ impl JsonRow {
     }
 
     pub(crate) fn hex(&mut self, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.comma();
         self.0.push('"');
-        for byte in bytes {
-            self.0.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            self.0.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
+        push_hex(&mut self.0, bytes);
         self.0.push('"');
     }
 

@@ -45,6 +45,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY)
         .foreign_keys(false)
+        // A batch's answers fit in, so the writer's thread never waits for them to be taken.
+        .row_buffer_size(1024)
         // 64 MiB of pages, and temporary tables never in a file.
         .pragma("cache_size", "-65536")
         .pragma("temp_store", "MEMORY")
