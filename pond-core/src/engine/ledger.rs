@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::error::{Conflict, Error, Result};
 use crate::event::{Event, EventBody};
 use crate::id::RunId;
-use crate::runs::{Append, Appended, Committed, Illegal, Run, RunHead, RunStatus};
+use crate::runs::{Append, Appended, Committed, Illegal, Run, RunHead, RunStatus, StoredDefinition};
 use crate::scope::Scope;
 use crate::store::SharedStore;
 use crate::usage::{UsageReport, UsageTotals};
@@ -55,6 +55,19 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    /// Waits until the run has ended here, and gives it without a look at the store; none when it is not followed here to
+    /// its end.
+    pub(crate) async fn ended(&self) -> Option<Run> {
+        let mut seen = self.seen.subscribe();
+        seen.wait_for(|seen| seen.status.is_terminal()).await.ok()?;
+        let slot = self.slot.lock().await;
+        let loaded = slot.as_ref()?;
+        Some(Run {
+            head: loaded.head.clone(),
+            definition: loaded.stored.clone(),
+        })
+    }
+
     /// Follows the run's changes made in this process.
     pub(crate) fn follow(&self) -> watch::Receiver<Seen> {
         self.seen.subscribe()
@@ -173,6 +186,7 @@ impl Ledger {
                     let Loaded {
                         head,
                         definition,
+                        stored,
                         usage,
                     } = loaded;
                     let head = RunHead {
@@ -186,16 +200,15 @@ impl Ledger {
                     *slot = Some(Loaded {
                         head,
                         definition,
+                        stored,
                         usage,
                     });
                     cell.seen.send_replace(Seen { revision, status });
                     return Ok(made);
                 }
                 Committed::Stale => {}
-                Committed::StaleClaim => {
-                    *slot = Some(loaded);
-                    return Err(stale_claim());
-                }
+                // What is in memory may be as stale as the claim: the next change starts from the store.
+                Committed::StaleClaim => return Err(stale_claim()),
                 Committed::Unknown => return Err(Error::NotFound("run")),
             }
         }
@@ -287,6 +300,7 @@ fn load(run: Run) -> Result<Loaded> {
     Ok(Loaded {
         head: run.head,
         definition: Arc::new(definition),
+        stored: run.definition,
         usage: None,
     })
 }

@@ -119,10 +119,17 @@ impl Runs {
     pub async fn wait(&self, scope: Scope, id: RunId) -> Result<Run> {
         let mut watch = self.parts.watches.run(id);
         if let Some(cell) = self.parts.ledger.live_cell(id) {
-            // Followed here: its end is known without a look at the store.
-            let mut seen = cell.follow();
-            drop(cell);
-            let _ = seen.wait_for(|seen| seen.status.is_terminal()).await;
+            // Followed here: its end is known without a look at the store. A run that is handed to another engine meanwhile
+            // never ends here, so its news are listened to as well.
+            tokio::select! {
+                biased;
+                run = cell.ended() => {
+                    if let Some(run) = run.filter(|run| scope.admits(run.head.project)) {
+                        return Ok(run);
+                    }
+                }
+                () = self.parts.clock.sleep(LOOK_AGAIN) => {}
+            }
         }
         loop {
             let run = self.get(scope, id).await?;
@@ -459,6 +466,7 @@ impl Runs {
         let cell = parts.ledger.insert(Loaded {
             head,
             definition: submission.definition,
+            stored: run.definition.clone(),
             usage: None,
         });
         parts.follow(drive(parts.clone(), run.head.id, cell));

@@ -202,6 +202,7 @@ pub trait EngineStore: Send + Sync {
     async fn retire(&self, engine: EngineId) -> Result<(), StoreError>;
 
     /// Hands up to `limit` live runs, whose engine's time ended before `now` or which has none, over to `heir`, and says
-    /// which. A run is handed to one heir only.
+    /// which. A run is handed to one heir only, and its revision rises, so that a former engine that is not dead after all
+    /// learns of it at its next commit.
     async fn adopt_runs(&self, heir: EngineId, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError>;
 }

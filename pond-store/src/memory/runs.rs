@@ -269,6 +269,7 @@ impl EngineStore for Memory {
         for id in &orphans {
             if let Some(record) = state.runs.get_mut(id) {
                 record.head.owner = heir;
+                record.head.revision += 1;
             }
         }
         Ok(orphans)

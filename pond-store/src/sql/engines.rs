@@ -55,8 +55,8 @@ impl EngineStore for Sql {
             postgres: orphans!("FOR UPDATE OF r SKIP LOCKED"),
         };
         let adopt = Text {
-            sqlite: "UPDATE runs SET owner = $2 WHERE id IN (SELECT unhex(value) FROM json_each($1))",
-            postgres: "UPDATE runs SET owner = $2 WHERE id = ANY($1)",
+            sqlite: "UPDATE runs SET owner = $2, revision = revision + 1 WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+            postgres: "UPDATE runs SET owner = $2, revision = revision + 1 WHERE id = ANY($1)",
         };
         let mut tx = self.db.begin().await.map_err(unavailable)?;
         let args = args![heir.as_bytes(), now.micros(), limit];
