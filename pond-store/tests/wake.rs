@@ -88,7 +88,7 @@ async fn a_listener_that_was_cut_off_says_so_and_hears_again() {
     }
     let run = Samples::new(3).new_run();
     one.create_run(run.clone()).await.unwrap();
-    while next(&mut other).await != Change::Run(run.id) {}
+    while next(&mut other).await != Change::RunElsewhere(run.id) {}
     one.close().await;
     two.close().await;
 }
