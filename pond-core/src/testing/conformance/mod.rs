@@ -1,3 +1,4 @@
-//! Public conformance suites: what every implementation of a port must do, as one named test per function and backend.
+//! Conformance suites for implementations of Pond's ports.
 
 pub mod sandbox;
+pub mod store;
