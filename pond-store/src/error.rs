@@ -21,3 +21,8 @@ pub(crate) fn corrupt(table: &'static str, column: &'static str, id: &dyn Displa
         id: id.to_string(),
     }
 }
+
+/// The database did not answer as it should.
+pub(crate) fn unavailable(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}

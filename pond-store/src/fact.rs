@@ -37,9 +37,18 @@ pub(crate) enum Outcome {
     /// Of an append.
     Appended(Appended),
     /// Of a claim.
-    Claimed(Vec<ClaimedJob>),
+    Claimed(Claimed),
     /// Of a renewal.
     Renewed(Renewed),
+}
+
+/// What a claim took.
+#[derive(Debug, Default)]
+pub(crate) struct Claimed {
+    /// The jobs.
+    pub(crate) jobs: Vec<ClaimedJob>,
+    /// Whether it held waiting jobs that it then did not take: others may have passed them over meanwhile.
+    pub(crate) passed_over: bool,
 }
 
 /// The answer to one fact of a batch.
@@ -86,6 +95,7 @@ impl Fact {
                 .jobs
                 .iter()
                 .any(|job| matches!(job, JobChange::Enqueue(_) | JobChange::Release(_))),
+            Self::Claim(_) => true,
             _ => false,
         };
         Touches { run, line }
@@ -93,13 +103,14 @@ impl Fact {
 }
 
 impl Outcome {
-    /// Whether something was written that watchers care about.
+    /// Whether watchers are to look at what the fact touches.
     pub(crate) fn wrote(&self) -> bool {
         match self {
             Self::Created => true,
             Self::Committed(committed) => matches!(committed, Committed::At { .. }),
             Self::Appended(appended) => matches!(appended, Appended::At { .. }),
-            Self::Claimed(_) | Self::Renewed(_) => false,
+            Self::Claimed(claimed) => claimed.passed_over,
+            Self::Renewed(_) => false,
         }
     }
 }

@@ -20,7 +20,7 @@ use pond_core::store::{Change, Store, StoreError};
 use pond_core::usage::UsageEntry;
 use tokio::sync::broadcast;
 
-use crate::fact::{Backend, Fact, Outcome};
+use crate::fact::{Backend, Claimed, Fact, Outcome};
 use crate::hints::Hints;
 use crate::line::Line;
 
@@ -129,7 +129,7 @@ impl<B: Backend> JobStore for Front<B> {
         if request.tokens.is_empty() || request.fits.is_empty() {
             return Ok(Vec::new());
         }
-        expect_outcome!(self.write(Fact::Claim(request)).await?, Claimed)
+        expect_outcome!(self.write(Fact::Claim(request)).await?, Claimed).map(|claimed: Claimed| claimed.jobs)
     }
 
     async fn renew_lease(&self, renewal: Renewal) -> Result<Renewed, StoreError> {
@@ -222,6 +222,7 @@ impl<B: Backend> Store for Front<B> {
 
     async fn close(&self) {
         self.line.close().await;
+        self.hints.close().await;
         self.backend.close().await;
     }
 }

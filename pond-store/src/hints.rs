@@ -1,7 +1,11 @@
 //! Hints about writes, to watchers of this process and, where there is a way, of other ones.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use pond_core::store::Change;
 use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
 
 use crate::fact::Touches;
 
@@ -12,8 +16,27 @@ const BEHIND: usize = 4096;
 #[derive(Debug, Clone)]
 pub(crate) struct Hints {
     watchers: broadcast::Sender<Change>,
-    /// To the other servers on the same database.
-    others: Option<mpsc::Sender<Touches>>,
+    others: Option<Arc<Others>>,
+}
+
+/// The way to the other servers on the same database, and the tasks that keep it open.
+#[derive(Debug)]
+pub(crate) struct Others {
+    entrance: mpsc::Sender<Touches>,
+    /// Set when a hint found no place in the channel.
+    lost: Arc<AtomicBool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Others {
+    /// Sends through `entrance`; `tasks` end with this.
+    pub(crate) fn new(entrance: mpsc::Sender<Touches>, lost: Arc<AtomicBool>, tasks: JoinSet<()>) -> Self {
+        Self {
+            entrance,
+            lost,
+            tasks: Mutex::new(tasks),
+        }
+    }
 }
 
 impl Hints {
@@ -25,10 +48,10 @@ impl Hints {
         }
     }
 
-    /// Tells other servers too. Hints that do not fit into the channel are lost; so it must be emptied steadily.
-    pub(crate) fn with_others(self, others: mpsc::Sender<Touches>) -> Self {
+    /// Tells other servers too.
+    pub(crate) fn with_others(self, others: Others) -> Self {
         Self {
-            others: Some(others),
+            others: Some(Arc::new(others)),
             ..self
         }
     }
@@ -46,13 +69,23 @@ impl Hints {
         if touches.line {
             self.hint(Change::Work);
         }
-        if let Some(others) = &self.others {
-            let _full = others.try_send(touches);
+        if let Some(others) = &self.others
+            && others.entrance.try_send(touches).is_err()
+        {
+            others.lost.store(true, Ordering::Release);
         }
     }
 
     /// Passes a hint on to the watchers of this process.
     pub(crate) fn hint(&self, change: Change) {
         let _nobody_watches = self.watchers.send(change);
+    }
+
+    /// Ends the tasks.
+    pub(crate) async fn close(&self) {
+        if let Some(others) = &self.others {
+            let mut tasks = std::mem::take(&mut *others.tasks.lock().expect("no holder of this lock panics"));
+            tasks.shutdown().await;
+        }
     }
 }

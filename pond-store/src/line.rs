@@ -23,7 +23,8 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Facts taken from the line but not yet in a batch; mostly such as wait for a batch with their subject.
 const TAKEN: usize = 3 * BATCH_FACTS;
 
-struct Waiting<I> {
+/// A fact in line.
+pub(crate) struct Waiting<I> {
     subject: Option<Subject>,
     item: I,
     reply: oneshot::Sender<Answer>,

@@ -7,12 +7,13 @@ use crate::clock::Timestamp;
 use crate::id::{BootId, JobId, ProjectId, WorkerId};
 use crate::store::StoreError;
 
-/// A change of a job that is committed together with a change of its run.
+/// A change of a job that is committed together with a change of its run. One that the job's state does not allow has no
+/// effect: what guards a commit is the revision of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobChange {
     /// Puts a job in line.
     Enqueue(NewJob),
-    /// Puts a claimed job back in line, at its old place.
+    /// Puts a claimed job back in line, at its old place; a mark to stop goes with the claim.
     Release(JobId),
     /// Ends a waiting or claimed job.
     End(JobId),
@@ -68,7 +69,8 @@ pub enum Renewed {
 #[async_trait]
 pub trait JobStore: Send + Sync {
     /// Takes waiting jobs whose needs are among `fits`, lowest place first, at most one per token. No job is ever taken by
-    /// two claims. Durable on return.
+    /// two claims. Durable on return. Jobs that another server is just looking at may be passed over; a
+    /// [`crate::store::Change::Work`] tells when that one left some.
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError>;
 
     /// Renews a lease if the token is the live one and the lease has not ended.

@@ -40,7 +40,7 @@ pub struct NewRun {
     pub log_bytes: u64,
 }
 
-/// Makes a write depend on a live claim: a stale one is refused without effect.
+/// Makes a write depend on a live claim on a job of the same run: a stale one is refused without effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     /// The job.
@@ -108,8 +108,8 @@ pub struct Append {
     pub log_bytes: u64,
     /// The claim it depends on.
     pub guard: Option<Guard>,
-    /// Number of this piece in a numbered stream of the guarded job: a piece that is not above the last one is
-    /// acknowledged and not written twice.
+    /// Number of this piece in a numbered stream of the guarded job, from 0 with each claim: a piece that is not above the
+    /// last one is acknowledged and not written twice. Without a guard it is refused as of a stale claim.
     pub piece: Option<(String, u64)>,
     /// Artifacts to record; one of the same stage, substage and name is replaced.
     pub artifacts: Vec<Artifact>,
@@ -152,7 +152,8 @@ pub trait RunStore: Send + Sync {
     /// Creates a run. An id that is there already is corrupt.
     async fn create_run(&self, run: NewRun) -> Result<(), StoreError>;
 
-    /// Changes a run if its revision is the expected one and the guard holds. One winner among racing writers.
+    /// Changes a run if its revision is the expected one and the guard holds. One winner among racing writers. Of a write
+    /// that both speak against, the claim is what is stale.
     async fn commit_run(&self, commit: Commit) -> Result<Committed, StoreError>;
 
     /// Adds events, artifacts and usage without changing the revision.

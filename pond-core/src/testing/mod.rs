@@ -3,6 +3,8 @@
 mod clock;
 pub mod conformance;
 mod entropy;
+mod samples;
 
 pub use clock::ManualClock;
 pub use entropy::SeededEntropy;
+pub use samples::Samples;

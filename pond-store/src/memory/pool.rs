@@ -12,7 +12,7 @@ use pond_core::runs::Guard;
 use pond_core::store::StoreError;
 
 use super::{Memory, State};
-use crate::fact::JobReads;
+use crate::fact::{Claimed, JobReads};
 
 /// A job with what only the store knows of it.
 #[derive(Debug)]
@@ -105,9 +105,11 @@ impl State {
         if let Some(line) = self.waiting.get_mut(&key) {
             line.remove(&place);
         }
-        if next.status() == JobStatus::Waiting {
+        if next.status() != JobStatus::Claimed {
             // The mark was for the worker that held it.
             job.row.cancelled = false;
+        }
+        if next.status() == JobStatus::Waiting {
             self.waiting.entry(key).or_default().insert(place);
         }
         if job.row.phase.status() == JobStatus::Waiting && next.status() == JobStatus::Claimed {
@@ -116,13 +118,13 @@ impl State {
         job.row.phase = next;
     }
 
-    pub(super) fn claim(&mut self, request: &ClaimRequest) -> Vec<ClaimedJob> {
+    pub(super) fn claim(&mut self, request: &ClaimRequest) -> Claimed {
         let lines = request.fits.iter().filter_map(|key| self.waiting.get(key));
         let fronts = lines.flat_map(|line| line.iter().take(request.tokens.len()));
         let mut places: Vec<_> = fronts.copied().collect();
         places.sort_unstable();
         places.dedup();
-        let mut claimed = Vec::new();
+        let mut jobs = Vec::new();
         for ((_, id), token) in places.into_iter().zip(&request.tokens) {
             self.step(
                 id,
@@ -134,13 +136,17 @@ impl State {
                 },
             );
             if let Some(job) = self.jobs.get(&id) {
-                claimed.push(ClaimedJob {
+                jobs.push(ClaimedJob {
                     job: job.row.clone(),
                     token: token.clone(),
                 });
             }
         }
-        claimed
+        // Nobody else looks while the lock is held.
+        Claimed {
+            jobs,
+            passed_over: false,
+        }
     }
 
     pub(super) fn renew(&mut self, renewal: &Renewal) -> Renewed {

@@ -1,0 +1,128 @@
+//! What every store must do. `store_conformance!(sqlite, factory)` makes a module with one named test per function here;
+//! `factory` is an `async fn() -> (SharedStore, G)` that gives a fresh, empty store and a guard that keeps it alive.
+//!
+//! To add a case: one function, and its name in the list below.
+
+pub mod blobs;
+pub mod config;
+pub mod engines;
+pub mod events;
+pub mod guards;
+pub mod keyring;
+pub mod lists;
+pub mod pool;
+pub mod projects;
+pub mod runs;
+
+/// Makes a module of tests, one per case.
+#[macro_export]
+macro_rules! store_conformance {
+    ($module:ident, $factory:path) => {
+        mod $module {
+            use super::*;
+
+            $crate::__store_cases!(__store_tests[$factory]);
+        }
+    };
+}
+
+/// The list of cases, handed to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_cases {
+    ($then:ident $args:tt) => {
+        $crate::$then! { $args
+            config {
+                a_change_needs_the_revision_that_it_was_made_from
+                entries_are_ordered_and_replaced_by_kind_owner_and_name
+                one_writer_wins_a_race
+            }
+            engines {
+                only_runs_of_dead_engines_are_adopted
+                a_run_has_one_heir
+                ended_runs_are_left_alone
+            }
+            events {
+                numbers_rise_without_gaps_from_one
+                readers_see_a_prefix_while_writers_append
+                after_and_limit_cut_anywhere
+                any_text_reads_back
+                large_batches_read_back
+            }
+            guards {
+                a_live_claim_lets_writes_through
+                a_wrong_token_job_or_run_is_stale
+                an_expired_claim_is_stale_unless_taken_back
+                a_refused_write_leaves_nothing
+                pieces_are_written_once_and_in_order
+                a_new_claim_starts_its_streams_anew
+            }
+            keyring {
+                the_first_key_of_a_version_stays
+            }
+            lists {
+                newest_first_and_filtered
+                pages_neither_repeat_nor_lose_while_runs_are_added
+                other_projects_are_out_of_scope
+                live_runs_are_counted_up_to_the_limit
+            }
+            pool {
+                the_lowest_place_goes_first
+                only_fitting_jobs_are_claimed
+                no_job_is_claimed_twice_by_racing_workers
+                a_released_job_keeps_its_place_and_counts_its_claims
+                changes_that_a_job_cannot_take_have_no_effect
+                leases_are_renewed_by_their_holder_alone
+                expired_leases_are_found_longest_first
+                a_new_life_finds_the_jobs_of_the_former_one
+                waiting_needs_and_counts_follow_the_line
+                a_cancel_reaches_the_holder_with_its_renewal
+            }
+            projects {
+                ids_and_slugs_are_unique
+                one_in_use_is_not_deleted
+            }
+            runs {
+                a_run_reads_back_as_created
+                an_id_that_is_taken_is_corrupt
+                a_commit_is_one_revision
+                one_of_many_racing_commits_wins
+                neighbours_of_a_refused_write_go_through
+                large_definitions_and_many_stages_read_back
+                artifacts_are_replaced_by_stage_substage_and_name
+                usage_is_added_up
+                writes_are_told_to_watchers
+                a_closed_store_refuses
+            }
+        }
+    };
+}
+
+/// One test per case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_tests {
+    ([$factory:path] $($domain:ident { $($case:ident)+ })+) => {
+        $(mod $domain {
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (store, _alive) = $factory().await;
+                $crate::testing::conformance::store::$domain::$case(store).await;
+            })+
+        })+
+    };
+}
+
+/// The names alone.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_names {
+    ([] $($domain:ident { $($case:ident)+ })+) => {
+        &[$($(concat!(stringify!($domain), "::", stringify!($case)),)+)+]
+    };
+}
+
+/// The names of all cases.
+pub const STORE_CASES: &[&str] = crate::__store_cases!(__store_names []);

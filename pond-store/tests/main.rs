@@ -1,0 +1,9 @@
+//! Tests of the stores: one binary.
+
+mod blobs;
+mod conformance;
+mod idle;
+mod migrations;
+mod model;
+mod names;
+mod wake;
