@@ -226,3 +226,37 @@ code{font-family:ui-monospace,monospace}small{color:#666}</style>
 <code>Authorization: Bearer</code> or <code>X-API-Key</code>. Every error is an <code>application/problem+json</code>.</p>
 <table><tr><th>Method<th>Path<th>What it does<th>Who may
 ";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::routes;
+
+    #[test]
+    fn the_document_has_the_paths_of_the_table_and_no_others() {
+        let endpoints = routes::endpoints();
+        let document = serde_json::to_value(document(&endpoints)).unwrap();
+        let told: BTreeSet<String> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                item.as_object()
+                    .unwrap()
+                    .keys()
+                    .map(move |method| format!("{} {path}", method.to_uppercase()))
+            })
+            .collect();
+        let served: BTreeSet<String> = endpoints
+            .iter()
+            .map(|endpoint| format!("{} {}", endpoint.method, endpoint.path))
+            .collect();
+        assert_eq!(told, served);
+        assert_eq!(served.len(), endpoints.len());
+        assert!(endpoints.iter().all(|endpoint| !endpoint.about.is_empty()));
+        let ids: BTreeSet<String> = endpoints.iter().map(operation_id).collect();
+        assert_eq!(ids.len(), endpoints.len());
+    }
+}

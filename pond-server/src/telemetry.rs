@@ -22,11 +22,10 @@ const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID: usize = 128;
 
 /// Puts an id on the request, answers it whatever happens, and tells of it.
-pub(crate) async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&state, &request);
     let method = request.method().clone();
-    request.extensions_mut().insert(RequestId(id.clone().into()));
     let answer = if state.hosts().admits(&request) {
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         answer.unwrap_or_else(|_| Refusal::Panicked.into_response())
@@ -45,10 +44,6 @@ pub(crate) async fn observe(State(state): State<AppState>, mut request: Request,
     tracing::info!(target: "pond::access", method = method.as_str(), route, status, ms, request_id = %id, "answered");
     answer
 }
-
-/// The id of a request.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) Arc<str>);
 
 fn request_id(state: &AppState, request: &Request) -> String {
     let sent = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());

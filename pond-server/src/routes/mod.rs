@@ -29,8 +29,7 @@ const LARGE: u64 = 4 << 20;
 
 /// The whole API over one engine.
 pub fn app(state: AppState) -> Router {
-    let mut routes = table();
-    openapi::add_pages(&mut routes);
+    let routes = whole();
     let around = ServiceBuilder::new()
         .layer(CompressionLayer::new().compress_when(endpoint::Compressible))
         .layer(from_fn_with_state(state.clone(), observe))
@@ -42,6 +41,19 @@ pub fn app(state: AppState) -> Router {
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(around)
         .with_state(state)
+}
+
+/// The table, with the pages that tell of it.
+fn whole() -> Routes {
+    let mut routes = table();
+    openapi::add_pages(&mut routes);
+    routes
+}
+
+/// All endpoints, for tests.
+#[cfg(test)]
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    whole().endpoints()
 }
 
 #[rustfmt::skip]

@@ -76,23 +76,41 @@ pub(in crate::routes) async fn from_preset(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,
 ) -> Answer<(StatusCode, Json<impl Serialize>)> {
-    let (preset, key, label) = read(&body)?;
+    let wanted = Wanted::read(&body)?;
     let owner = owner_of(&state, &body).await?;
-    let put = state.pond().config().put_preset(owner, preset, key, label).await?;
+    let put = state
+        .pond()
+        .config()
+        .put_preset(owner, &wanted.preset, wanted.key.as_deref(), wanted.label.as_deref())
+        .await?;
     Ok(told::<api::Harness>(put))
 }
 
-/// Preset, key and label of a body.
-fn read(body: &Value) -> Answer<(&str, Option<&str>, Option<&str>)> {
-    let faults = Faults::new();
-    let (mut preset, mut key, mut label) = (None, None, None);
-    if let Some(mut object) = Object::read(body, "", &faults) {
-        object.optional("project_id");
-        (preset, key, label) = (object.required_text("preset"), object.text("key"), object.text("label"));
-        object.close();
-    }
-    match (preset, faults.take()) {
-        (Some(preset), faults) if faults.is_empty() => Ok((preset, key, label)),
-        (_, faults) => Err(Error::Invalid(faults).into()),
+/// What a preset is registered as.
+struct Wanted {
+    preset: String,
+    key: Option<String>,
+    label: Option<String>,
+}
+
+impl Wanted {
+    fn read(body: &Value) -> Answer<Self> {
+        let faults = Faults::new();
+        let wanted = Object::read(body, "", &faults).and_then(|mut object| {
+            object.optional("project_id");
+            let preset = object.required_text("preset").map(ToOwned::to_owned);
+            let key = object.text("key").map(ToOwned::to_owned);
+            let label = object.text("label").map(ToOwned::to_owned);
+            object.close();
+            Some(Self {
+                preset: preset?,
+                key,
+                label,
+            })
+        });
+        match (wanted, faults.take()) {
+            (Some(wanted), faults) if faults.is_empty() => Ok(wanted),
+            (_, faults) => Err(Error::Invalid(faults).into()),
+        }
     }
 }
