@@ -41,9 +41,8 @@ pub enum Conflict {
     ChunkGap,
 }
 
-/// What went wrong, by meaning.
+/// What went wrong, by meaning. Closed, so that a new meaning makes the server's table ask for its status.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// No such record in the caller's scope.
     #[error("no such {0}")]

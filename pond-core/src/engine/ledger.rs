@@ -3,6 +3,7 @@
 //! Live runs are kept in memory as they were last committed, so that a change costs one write and no read.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::watch;
@@ -80,6 +81,26 @@ pub(crate) struct Ledger {
     clock: Arc<dyn Clock>,
     log_cap: u64,
     cells: Mutex<HashMap<RunId, Weak<Cell>>>,
+    ended: Ended,
+}
+
+/// How many runs ended here, by how.
+#[derive(Debug, Default)]
+struct Ended {
+    done: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+}
+
+impl Ended {
+    fn of(&self, status: RunStatus) -> Option<&AtomicU64> {
+        match status {
+            RunStatus::Queued | RunStatus::Running => None,
+            RunStatus::Done => Some(&self.done),
+            RunStatus::Failed => Some(&self.failed),
+            RunStatus::Cancelled => Some(&self.cancelled),
+        }
+    }
 }
 
 impl Ledger {
@@ -89,7 +110,14 @@ impl Ledger {
             clock,
             log_cap,
             cells: Mutex::default(),
+            ended: Ended::default(),
         }
+    }
+
+    /// How many runs ended here since the start, by terminal status.
+    pub(crate) fn ended(&self) -> Vec<(RunStatus, u64)> {
+        let count = |status| Some((status, self.ended.of(status)?.load(Ordering::Relaxed)));
+        RunStatus::ALL.into_iter().filter_map(count).collect()
     }
 
     /// Takes in a run that was just created. It is kept as long as the cell is.
@@ -183,6 +211,13 @@ impl Ledger {
                     log_bytes,
                 } => {
                     let status = state.phase.status();
+                    if let Some(count) = self
+                        .ended
+                        .of(status)
+                        .filter(|_| !loaded.head.state.phase.status().is_terminal())
+                    {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
                     let Loaded {
                         head,
                         definition,

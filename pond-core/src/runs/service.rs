@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
 use super::submission::{self, Reading, Submission};
-use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, Transition};
+use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, RunStatus, Transition};
 use crate::artifacts::{Artifact, ArtifactName, ByteStream};
 use crate::dispatch::Command;
 use crate::engine::{Loaded, Parts, cancel_live_jobs, drive, settle};
@@ -110,6 +110,11 @@ impl Runs {
         page: PageRequest<RunCursor>,
     ) -> Result<Page<RunHead, RunCursor>> {
         Ok(self.parts.store.runs(scope, filter, page).await?)
+    }
+
+    /// How many runs ended in this engine since it started, by terminal status.
+    pub fn ended_here(&self) -> Vec<(RunStatus, u64)> {
+        self.parts.ledger.ended()
     }
 
     /// Waits until a run has ended.
@@ -558,7 +563,7 @@ impl Follower {
 fn ends_run(event: &Event) -> bool {
     match &event.body {
         EventBody::Status(StatusChange { stage: None, to, .. }) => {
-            super::RunStatus::parse(to).is_some_and(super::RunStatus::is_terminal)
+            RunStatus::parse(to).is_some_and(RunStatus::is_terminal)
         }
         _ => false,
     }

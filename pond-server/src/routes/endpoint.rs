@@ -1,0 +1,214 @@
+//! One endpoint of the table, and the guard before its handler: caller, then query, then the handler.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::http::{Method, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use tower_http::compression::predicate::Predicate;
+use utoipa::ToSchema;
+
+use crate::auth::{Access, admit};
+use crate::error::Refusal;
+use crate::extract::{Param, Query};
+use crate::openapi::Shape;
+use crate::state::AppState;
+
+/// Bytes of a body where the table says nothing.
+const LIMIT: u64 = 1 << 20;
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) access: Access,
+    pub(crate) params: &'static [Param],
+    /// Bytes that the body may have.
+    pub(crate) limit: u64,
+    pub(crate) takes: Option<Shape>,
+    pub(crate) status: u16,
+    pub(crate) gives: Given,
+    pub(crate) about: &'static str,
+}
+
+/// What an endpoint answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Given {
+    /// Nothing.
+    Nothing,
+    /// JSON of this shape.
+    Json(Shape),
+    /// Bytes of this media type.
+    Bytes(&'static str),
+}
+
+/// What is said of an endpoint beside path, access and handler.
+impl Endpoint {
+    pub(crate) fn method_name(&self) -> &'static str {
+        match self.method {
+            Method::POST => "POST",
+            Method::DELETE => "DELETE",
+            _ => "GET",
+        }
+    }
+
+    pub(crate) fn query(&mut self, params: &'static [Param]) -> &mut Self {
+        self.params = params;
+        self
+    }
+
+    pub(crate) fn takes<T: ToSchema + 'static>(&mut self) -> &mut Self {
+        self.takes = Some(Shape::of::<T>());
+        self
+    }
+
+    pub(crate) fn up_to(&mut self, limit: u64) -> &mut Self {
+        self.limit = limit;
+        self
+    }
+
+    pub(crate) fn gives<T: ToSchema + 'static>(&mut self, status: u16) -> &mut Self {
+        self.status = status;
+        self.gives = Given::Json(Shape::of::<T>());
+        self
+    }
+
+    pub(crate) fn streams(&mut self, media: &'static str) -> &mut Self {
+        self.status = 200;
+        self.gives = Given::Bytes(media);
+        self
+    }
+
+    pub(crate) fn about(&mut self, text: &'static str) -> &mut Self {
+        self.about = text;
+        self
+    }
+}
+
+/// The table while it is written.
+#[derive(Default)]
+pub(crate) struct Routes {
+    lines: Vec<(Endpoint, MethodRouter<AppState>)>,
+}
+
+impl Routes {
+    pub(crate) fn get<H, T>(&mut self, path: &'static str, access: Access, handler: H) -> &mut Endpoint
+    where
+        H: Handler<T, AppState>,
+        T: 'static,
+    {
+        self.add(Method::GET, path, access, on(MethodFilter::GET, handler))
+    }
+
+    pub(crate) fn post<H, T>(&mut self, path: &'static str, access: Access, handler: H) -> &mut Endpoint
+    where
+        H: Handler<T, AppState>,
+        T: 'static,
+    {
+        self.add(Method::POST, path, access, on(MethodFilter::POST, handler))
+    }
+
+    pub(crate) fn delete<H, T>(&mut self, path: &'static str, access: Access, handler: H) -> &mut Endpoint
+    where
+        H: Handler<T, AppState>,
+        T: 'static,
+    {
+        self.add(Method::DELETE, path, access, on(MethodFilter::DELETE, handler))
+    }
+
+    fn add(
+        &mut self,
+        method: Method,
+        path: &'static str,
+        access: Access,
+        handler: MethodRouter<AppState>,
+    ) -> &mut Endpoint {
+        let endpoint = Endpoint {
+            method,
+            path,
+            access,
+            params: &[],
+            limit: LIMIT,
+            takes: None,
+            status: 204,
+            gives: Given::Nothing,
+            about: "",
+        };
+        self.lines.push((endpoint, handler));
+        let (endpoint, _) = self.lines.last_mut().expect("it was just pushed");
+        endpoint
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        self.lines.iter().map(|(endpoint, _)| endpoint.clone()).collect()
+    }
+
+    /// The router, each handler behind its guard.
+    pub(crate) fn into_router(self, state: &AppState) -> Router<AppState> {
+        self.lines
+            .into_iter()
+            .fold(Router::new(), |router, (endpoint, handler)| {
+                let path = endpoint.path;
+                let guard = from_fn_with_state((state.clone(), Arc::new(endpoint)), guard);
+                router.route(path, handler.route_layer(guard))
+            })
+    }
+}
+
+/// Before a body is read or anything looked up: whether the caller may, then whether the query is one.
+async fn guard(
+    State((state, endpoint)): State<(AppState, Arc<Endpoint>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let mut answer = match admitted(&state, &endpoint, &request) {
+        Ok(principal) => {
+            if let Some(principal) = principal {
+                request.extensions_mut().insert(principal);
+            }
+            request.extensions_mut().insert(endpoint.clone());
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    answer.extensions_mut().insert(endpoint);
+    answer
+}
+
+fn admitted(
+    state: &AppState,
+    endpoint: &Endpoint,
+    request: &Request,
+) -> Result<Option<crate::auth::Principal>, Refusal> {
+    let (headers, uri) = (request.headers(), request.uri());
+    let principal = admit(state.tokens(), endpoint.access, state.open_metrics(), headers, uri)?;
+    Query::check(uri, endpoint.params)?;
+    Ok(principal)
+}
+
+/// Text of ours is compressed; downloads and live streams go as they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Compressible;
+
+impl Predicate for Compressible {
+    fn should_compress<B: http_body::Body>(&self, response: &axum::http::Response<B>) -> bool {
+        let headers = response.headers();
+        let kind = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
+        let text = [
+            "application/json",
+            "application/problem+json",
+            "text/html",
+            "text/plain",
+        ];
+        let small = response.body().size_hint().exact().is_some_and(|size| size < 256);
+        !small && !headers.contains_key(header::CONTENT_DISPOSITION) && text.iter().any(|text| kind.starts_with(text))
+    }
+}

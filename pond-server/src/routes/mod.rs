@@ -1,0 +1,93 @@
+//! Every path, in one table. A line says who may call, what the query may hold, and how the document describes it.
+
+mod admin;
+mod endpoint;
+mod health;
+mod metrics;
+mod preflight;
+mod projects;
+mod runs;
+mod whoami;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use pond_sdk::api;
+use tower::ServiceBuilder;
+use tower_http::compression::CompressionLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::map_request_body::MapRequestBodyLayer;
+
+pub(crate) use self::endpoint::{Endpoint, Given, Routes};
+use crate::auth::Access::{Admin, Caller, Metrics, Open, ReadRuns, WriteRuns};
+use crate::error::Refusal;
+use crate::openapi;
+use crate::state::AppState;
+use crate::telemetry::observe;
+
+/// Bodies that may hold a whole definition or many files.
+const LARGE: u64 = 4 << 20;
+
+/// The whole API over one engine.
+pub fn app(state: AppState) -> Router {
+    let routes = whole();
+    let around = ServiceBuilder::new()
+        .layer(CompressionLayer::new().compress_when(endpoint::Compressible))
+        .layer(from_fn_with_state(state.clone(), observe))
+        .layer(RequestDecompressionLayer::new())
+        .layer(MapRequestBodyLayer::new(axum::body::Body::new));
+    routes
+        .into_router(&state)
+        .fallback(async || Refusal::NoRoute)
+        .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
+        .layer(around)
+        .with_state(state)
+}
+
+/// The table, with the pages that tell of it.
+fn whole() -> Routes {
+    let mut routes = table();
+    openapi::add_pages(&mut routes);
+    routes
+}
+
+/// All endpoints, for tests.
+#[cfg(test)]
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    whole().endpoints()
+}
+
+#[rustfmt::skip]
+fn table() -> Routes {
+    let mut r = Routes::default();
+    // Runs
+    r.post("/v1/runs", WriteRuns, runs::create).takes::<api::CreateRun>().up_to(LARGE).gives::<api::Run>(201).about("Creates a run and starts it");
+    r.get("/v1/runs", ReadRuns, runs::list).query(runs::LIST).gives::<api::RunList>(200).about("Lists runs, newest first");
+    r.post("/v1/runs/preflight", WriteRuns, preflight::preflight).query(preflight::QUERY).takes::<api::CreateRun>().up_to(LARGE).gives::<api::Preflight>(200).about("Tells what would keep a run from running well; creates nothing");
+    r.get("/v1/runs/{id}", ReadRuns, runs::get).gives::<api::RunDetail>(200).about("Shows a run and its stages");
+    r.get("/v1/runs/{id}/logs", ReadRuns, runs::logs).query(runs::LOGS).gives::<api::LogList>(200).about("Reads the log by the page; with Accept: application/x-ndjson all of it as a stream of lines");
+    r.get("/v1/runs/{id}/events", ReadRuns, runs::events).streams("text/event-stream").about("Follows a run until it ends; resumes by Last-Event-ID");
+    r.get("/v1/runs/{id}/usage", ReadRuns, runs::usage).gives::<api::Usage>(200).about("Shows calls, tokens and cost");
+    r.get("/v1/runs/{id}/artifacts", ReadRuns, runs::artifacts).query(runs::ARTIFACTS).gives::<api::ArtifactList>(200).about("Lists the files that a run left");
+    r.get("/v1/runs/{id}/artifacts/{name}", ReadRuns, runs::artifact).query(runs::ARTIFACT).streams("application/octet-stream").about("Reads a file that a run left, or a range of it");
+    r.post("/v1/runs/{id}/cancel", WriteRuns, runs::cancel).gives::<api::Run>(202).about("Asks for a run's cancel; an ended run is answered with 200, unchanged");
+    r.post("/v1/runs/{id}/retry", WriteRuns, runs::retry).gives::<api::Run>(201).about("Starts a new run like this one, on the same resolved sources");
+    // Admin config
+    admin::entries::<api::Credential>(&mut r, "/v1/admin/credentials", "/v1/admin/credentials/{name}");
+    admin::entries::<api::Harness>(&mut r, "/v1/admin/harnesses", "/v1/admin/harnesses/{name}").up_to(LARGE);
+    admin::entries::<api::Model>(&mut r, "/v1/admin/models", "/v1/admin/models/{name}");
+    admin::entries::<api::Variable>(&mut r, "/v1/admin/variables", "/v1/admin/variables/{name}");
+    r.get("/v1/admin/harness-presets", Admin, admin::presets).gives::<api::HarnessPresetList>(200).about("Lists the agent programs that Pond knows how to set up");
+    r.post("/v1/admin/harnesses/from-preset", Admin, admin::from_preset).takes::<api::HarnessFromPreset>().gives::<api::Harness>(201).about("Registers a preset as a harness");
+    // Projects
+    r.post("/v1/admin/projects", Admin, projects::create).takes::<api::CreateProject>().gives::<api::Project>(201).about("Creates a project");
+    r.get("/v1/admin/projects", Admin, projects::list).query(projects::LIST).gives::<api::ProjectList>(200).about("Lists projects");
+    r.delete("/v1/admin/projects/{id}", Admin, projects::delete).about("Deletes a project that has neither runs nor config");
+    // The server itself
+    r.get("/v1/whoami", Caller, whoami::whoami).gives::<api::Whoami>(200).about("Shows who the token belongs to");
+    r.get("/health", Open, health::health).gives::<api::Health>(200).about("Shows label and version");
+    r.get("/health/live", Open, health::live).gives::<api::Health>(200).about("Whether the process answers");
+    r.get("/health/ready", Open, health::ready).gives::<api::Health>(200).about("Whether the store answers");
+    r.get("/metrics", Metrics, metrics::metrics).streams("text/plain").about("Counters, as Prometheus text");
+    // Next: /v1/keys, /v1/admin/pool/*, /v1/orch/*, /v1/admin/{egress,audit,backup,keyring}, runs/{id}/{egress,reach,receipt}.
+    r
+}

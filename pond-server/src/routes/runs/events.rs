@@ -1,0 +1,80 @@
+//! The events of a run, live: server-sent events whose ids are the run's event numbers.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event as Sse, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse as SseResponse};
+use futures::stream::StreamExt;
+use pond_core::Error;
+use pond_core::event::{EventBody, EventNumber, NumberedEvent};
+use pond_sdk::api;
+
+use super::logs::line;
+use super::shown::run_error;
+use super::usage::counts;
+use crate::auth::Principal;
+use crate::error::Answer;
+use crate::extract::RunPath;
+use crate::state::AppState;
+
+/// A comment goes out when nothing else did for this long.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const LAST_EVENT_ID: &str = "last-event-id";
+
+pub(in crate::routes) async fn events(
+    State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
+    RunPath(id): RunPath,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let after = after(&headers)?;
+    let events = state.pond().runs().follow(principal.scope(), id, after).await?;
+    // Events are read from the store as fast as the connection takes them; nothing queues up here. Where the store fails the
+    // stream ends, and its reader resumes after the last event that came.
+    let told = events
+        .take_while(|event| std::future::ready(event.is_ok()))
+        .filter_map(async |event| event.ok().as_ref().and_then(told).map(Ok::<_, Infallible>))
+        .take_until(state.closing().cancelled_owned());
+    let heartbeat = KeepAlive::new().interval(HEARTBEAT);
+    Ok(SseResponse::new(told).keep_alive(heartbeat).into_response())
+}
+
+fn after(headers: &HeaderMap) -> Answer<EventNumber> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else {
+        return Ok(0);
+    };
+    let text = value.to_str().unwrap_or("?").trim();
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let number = text.parse().ok().filter(|number: &EventNumber| *number >= 0);
+    Ok(number.ok_or_else(|| Error::invalid("Last-Event-ID", "expected the id of an event of this stream"))?)
+}
+
+fn told(event: &NumberedEvent) -> Option<Sse> {
+    let body = shown(event)?;
+    let data = body.data().ok()?;
+    Some(Sse::default().id(event.id.to_string()).event(body.kind()).data(data))
+}
+
+/// An event as the stream tells it.
+fn shown(event: &NumberedEvent) -> Option<api::EventBody> {
+    Some(match &event.event.body {
+        EventBody::Log(_) => api::EventBody::Log(line(event)?),
+        EventBody::Usage(totals) => api::EventBody::Usage(counts(totals)),
+        EventBody::Status(change) => api::EventBody::Status(api::StatusChange {
+            scope: match change.stage {
+                Some(_) => api::StatusScope::Stage,
+                None => api::StatusScope::Run,
+            },
+            key: change.stage.clone(),
+            from: Some(change.from.clone()).filter(|from| from != "none"),
+            to: change.to.clone(),
+            error: change.error.as_ref().map(run_error),
+        }),
+    })
+}
