@@ -1,8 +1,11 @@
 //! The harness of whole-system tests: a world with the store of choice, and what plays in it.
 
+pub mod capture;
+pub mod server;
 pub mod worker;
 pub mod world;
 
+pub use server::Server;
 pub use worker::PlayedWorker;
 pub use world::{Backend, World};
 

@@ -17,6 +17,7 @@ use pond_store::StoreUrl;
 use pond_store::testing::TestDatabase;
 use pond_worker::net::{Dialer, DialerSettings, Fetcher, FetcherSettings};
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 /// Which store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub struct World {
     pub root_key: SecretBytes,
     /// A folder that goes with it.
     pub folder: tempfile::TempDir,
+    database: Option<TestDatabase>,
 }
 
 impl World {
@@ -53,7 +55,7 @@ impl World {
 
     /// A world on a fresh store, with settings.
     pub async fn with(backend: Backend, settings: EngineSettings) -> Self {
-        let (store, folder) = fresh(backend).await;
+        let (store, folder, database) = fresh(backend).await;
         let blobs = MemoryBlobs::default();
         let root_key = SecretBytes::new(vec![7; 32]);
         let pond = engine(&store, &blobs, folder.path(), &root_key, settings).await;
@@ -64,6 +66,7 @@ impl World {
             backend,
             root_key,
             folder,
+            database,
         }
     }
 
@@ -103,6 +106,34 @@ impl World {
             .await
             .expect("the run ends")
             .expect("the run is there")
+    }
+
+    /// All that the store has written: files and, from PostgreSQL, every row of every table as text.
+    pub async fn stored_bytes(&self) -> Vec<(String, Vec<u8>)> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(self.folder.path()).expect("the folder is there").flatten() {
+            if entry.path().is_file() {
+                let bytes = std::fs::read(entry.path()).expect("a file of the store can be read");
+                all.push((entry.path().display().to_string(), bytes));
+            }
+        }
+        if let Some(database) = &self.database {
+            let mut db = sqlx::PgConnection::connect(database.text()).await.expect("the database answers");
+            let tables: Vec<String> =
+                sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")
+                    .fetch_all(&mut db)
+                    .await
+                    .expect("tables are listed");
+            assert!(tables.contains(&"config".to_owned()), "{tables:?}");
+            for table in tables {
+                // Bytes as text too, so that nothing hides in hex.
+                let rows = format!("SELECT encode(t::text::bytea, 'escape') FROM {table} AS t");
+                let rows: Vec<String> =
+                    sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_all(&mut db).await.expect("rows are read");
+                all.push((table, rows.join("\n").into_bytes()));
+            }
+        }
+        all
     }
 
     /// Waits until a run has this status, at most a minute.
@@ -176,15 +207,19 @@ async fn engine(
     builder.start().await.expect("an engine starts")
 }
 
-/// A fresh store, and the folder that it lives in.
-pub async fn fresh(backend: Backend) -> (SharedStore, tempfile::TempDir) {
+/// A fresh store, the folder that goes with it, and its database.
+pub async fn fresh(backend: Backend) -> (SharedStore, tempfile::TempDir, Option<TestDatabase>) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let url = match backend {
-        Backend::Memory => StoreUrl::Memory,
-        Backend::Sqlite => StoreUrl::Sqlite(folder.path().join("pond.db")),
-        Backend::Postgres => TestDatabase::create().await.url(),
+    let database = match backend {
+        Backend::Postgres => Some(TestDatabase::create().await),
+        Backend::Memory | Backend::Sqlite => None,
     };
-    (pond_store::open(&url).await.expect("a fresh store opens"), folder)
+    let url = match (&database, backend) {
+        (Some(database), _) => database.url(),
+        (None, Backend::Sqlite) => StoreUrl::Sqlite(folder.path().join("pond.db")),
+        (None, _) => StoreUrl::Memory,
+    };
+    (pond_store::open(&url).await.expect("a fresh store opens"), folder, database)
 }
 
 /// A `swarm` executor of the shell harness under a confined profile.
