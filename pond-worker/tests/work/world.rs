@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use pond_core::artifacts::ArtifactName;
 use pond_core::config::{Credential, Harness, Model, Owner};
 use pond_core::event::{EventBody, EventNumber};
 use pond_core::id::RunId;
@@ -277,10 +276,6 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.expect("an entry");
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
     }
-}
-
-pub(super) fn name(text: &str) -> ArtifactName {
-    ArtifactName::new(text).expect("a name")
 }
 
 /// Leave to reach a model on this very host.
