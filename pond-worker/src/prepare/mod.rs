@@ -5,4 +5,4 @@ mod launch;
 
 pub(crate) use folder::WorkFolder;
 pub use folder::remove_leftovers;
-pub(crate) use launch::{Agent, Inside, Launch, broker_grant, launch};
+pub(crate) use launch::{Agent, Inside, broker_grant, launch};

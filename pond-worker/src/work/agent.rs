@@ -114,7 +114,7 @@ impl Run<'_> {
         self.sandbox.ask_to_end();
         let grace = self.clock.sleep(self.grace);
         let ended = async {
-            work.await;
+            (&mut *work).await;
             *work = Box::pin(std::future::ready(Outcome::Done));
         };
         tokio::select! {
