@@ -198,8 +198,14 @@ async fn c17_113_a_foreign_host_is_421_and_tokens_have_one_place() {
     let status = async |request: reqwest::RequestBuilder| answer(request).await.0;
     assert_eq!(status(whoami().bearer_auth(TOKEN)).await, 200);
     assert_eq!(status(whoami().header("x-api-key", TOKEN)).await, 200);
-    assert_eq!(status(whoami().bearer_auth(TOKEN).header("x-api-key", TOKEN)).await, 200);
-    assert_eq!(status(whoami().bearer_auth(TOKEN).header("x-api-key", "other")).await, 401);
+    assert_eq!(
+        status(whoami().bearer_auth(TOKEN).header("x-api-key", TOKEN)).await,
+        200
+    );
+    assert_eq!(
+        status(whoami().bearer_auth(TOKEN).header("x-api-key", "other")).await,
+        401
+    );
     assert_eq!(status(whoami()).await, 401);
     assert_eq!(status(whoami().header("authorization", "Basic eDp5")).await, 401);
     assert_eq!(status(whoami().bearer_auth("wrong")).await, 403);

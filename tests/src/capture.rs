@@ -18,7 +18,10 @@ impl Captured {
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no holder of this lock panics").extend_from_slice(bytes);
+        self.0
+            .lock()
+            .expect("no holder of this lock panics")
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -40,7 +43,9 @@ pub fn logs() -> Captured {
     static ALL: OnceLock<Captured> = OnceLock::new();
     let captured = ALL.get_or_init(|| {
         let captured = Captured::default();
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(captured.clone());
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(captured.clone());
         tracing::subscriber::set_global_default(subscriber.with_ansi(false).finish()).expect("no other subscriber");
         captured
     });

@@ -47,7 +47,11 @@ impl World {
             };
             serve(listener, router, shutdown).await.expect("the server ends well");
         });
-        Server { url, http: plain_client(), stop }
+        Server {
+            url,
+            http: plain_client(),
+            stop,
+        }
     }
 }
 
@@ -60,13 +64,18 @@ pub fn plain_client() -> reqwest::Client {
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
     let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
-    builder.redirect(reqwest::redirect::Policy::none()).build().expect("a client can be built")
+    builder
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client can be built")
 }
 
 impl Server {
     /// A request with the service token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(TOKEN)
+        self.http
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(TOKEN)
     }
 
     /// A GET; its status and JSON body.
@@ -86,7 +95,11 @@ impl Server {
 
     /// The bytes of a GET, whole.
     pub async fn bytes(&self, path: &str) -> (u16, Vec<u8>) {
-        let response = self.request(Method::GET, path).send().await.expect("the server answers");
+        let response = self
+            .request(Method::GET, path)
+            .send()
+            .await
+            .expect("the server answers");
         let status = response.status().as_u16();
         let mut stream = response.bytes_stream();
         let mut all = Vec::new();

@@ -111,14 +111,19 @@ impl World {
     /// All that the store has written: files and, from PostgreSQL, every row of every table as text.
     pub async fn stored_bytes(&self) -> Vec<(String, Vec<u8>)> {
         let mut all = Vec::new();
-        for entry in std::fs::read_dir(self.folder.path()).expect("the folder is there").flatten() {
+        for entry in std::fs::read_dir(self.folder.path())
+            .expect("the folder is there")
+            .flatten()
+        {
             if entry.path().is_file() {
                 let bytes = std::fs::read(entry.path()).expect("a file of the store can be read");
                 all.push((entry.path().display().to_string(), bytes));
             }
         }
         if let Some(database) = &self.database {
-            let mut db = sqlx::PgConnection::connect(database.text()).await.expect("the database answers");
+            let mut db = sqlx::PgConnection::connect(database.text())
+                .await
+                .expect("the database answers");
             let tables: Vec<String> =
                 sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")
                     .fetch_all(&mut db)
@@ -128,8 +133,10 @@ impl World {
             for table in tables {
                 // Bytes as text too, so that nothing hides in hex.
                 let rows = format!("SELECT encode(t::text::bytea, 'escape') FROM {table} AS t");
-                let rows: Vec<String> =
-                    sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_all(&mut db).await.expect("rows are read");
+                let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(rows))
+                    .fetch_all(&mut db)
+                    .await
+                    .expect("rows are read");
                 all.push((table, rows.join("\n").into_bytes()));
             }
         }
@@ -219,7 +226,11 @@ pub async fn fresh(backend: Backend) -> (SharedStore, tempfile::TempDir, Option<
         (None, Backend::Sqlite) => StoreUrl::Sqlite(folder.path().join("pond.db")),
         (None, _) => StoreUrl::Memory,
     };
-    (pond_store::open(&url).await.expect("a fresh store opens"), folder, database)
+    (
+        pond_store::open(&url).await.expect("a fresh store opens"),
+        folder,
+        database,
+    )
 }
 
 /// A `swarm` executor of the shell harness under a confined profile.
