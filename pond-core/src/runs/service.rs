@@ -25,6 +25,8 @@ use crate::usage::UsageReport;
 
 /// Events read in one go.
 const EVENTS_AT_ONCE: u32 = 500;
+/// Bytes that [`Runs::text`] reads.
+const MAX_TEXT: u64 = 16 << 20;
 /// A follower looks again after this, whatever it heard.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -353,6 +355,20 @@ impl Runs {
     /// [`Error::Expired`] when they are gone.
     pub async fn artifact_bytes(&self, artifact: &Artifact, range: Option<Range<u64>>) -> Result<ByteStream> {
         Ok(self.parts.blobs.get(&artifact.blob, range).await?)
+    }
+
+    /// The text of an artifact of at most 16 MiB; bad UTF-8 becomes U+FFFD.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::TooLarge`].
+    pub async fn text(&self, scope: Scope, id: RunId, name: &str) -> Result<String> {
+        let name = ArtifactName::new(name).map_err(|_| Error::NotFound("artifact"))?;
+        let artifact = self.artifact(scope, id, None, None, &name).await?;
+        if artifact.size > MAX_TEXT {
+            return Err(Error::TooLarge(MAX_TEXT));
+        }
+        let pieces: Vec<bytes::Bytes> = self.artifact_bytes(&artifact, None).await?.try_collect().await?;
+        Ok(String::from_utf8_lossy(&pieces.concat()).into_owned())
     }
 
     /// Reads a body, and checks what needs this host but no network.

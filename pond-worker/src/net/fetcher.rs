@@ -8,7 +8,7 @@ use pond_core::sources::{
     Caps, Folder, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch, TreeError, digest,
 };
 
-use super::Dialer;
+use super::{Dialer, DialerSettings, SetupError};
 use super::folder::{FolderRoot, copy_folder};
 use super::git::GitFetcher;
 
@@ -32,6 +32,20 @@ pub struct FetcherSettings {
 }
 
 impl Fetcher {
+    /// Fetches with the usual settings: public repositories, and folders beneath `root`.
+    ///
+    /// # Errors
+    /// When the system's resolver or TLS cannot be used.
+    pub fn with_folders(root: &Path) -> Result<Self, SetupError> {
+        let dialer = Dialer::new(DialerSettings::default())?;
+        let settings = FetcherSettings {
+            folder_root: Some(root.to_owned()),
+            scratch: std::env::temp_dir(),
+            caps: Caps::default(),
+        };
+        Ok(Self::new(dialer, settings))
+    }
+
     /// Fetches through `dialer`.
     pub fn new(dialer: Dialer, settings: FetcherSettings) -> Self {
         let FetcherSettings {
