@@ -82,7 +82,10 @@ impl Collecting<'_> {
                 FailureCode::ArtifactTooLarge,
                 format!("the artifacts are larger than their {} bytes", self.cap),
             ),
-            error => Failure::new(FailureCode::Internal, format!("what the job left could not be kept: {error}")),
+            error => Failure::new(
+                FailureCode::Internal,
+                format!("what the job left could not be kept: {error}"),
+            ),
         }
     }
 
@@ -249,9 +252,7 @@ fn look(folder: &Path, own: bool) -> io::Result<Output> {
         .open(folder)?;
     // Through the open folder itself, whatever its name leads to.
     let here = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
-    let mut entries = fs::read_dir(&here)?
-        .take(MAX_ENTRIES)
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut entries = fs::read_dir(&here)?.take(MAX_ENTRIES).collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     let (mut files, mut skipped) = (Vec::new(), Skipped::default());
     for entry in entries {

@@ -116,7 +116,9 @@ impl WorkFolder {
                 Ok(fs::set_permissions(&into, fs::Permissions::from_mode(0o755))?)
             }
         });
-        unpacked.await.unwrap_or_else(|panic| Err(io::Error::other(panic).into()))
+        unpacked
+            .await
+            .unwrap_or_else(|panic| Err(io::Error::other(panic).into()))
     }
 
     /// Removes the folder with all in it.

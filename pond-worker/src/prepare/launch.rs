@@ -100,7 +100,11 @@ pub(crate) fn launch(job: &Job, grant: &Grant, inside: &Inside) -> Result<Launch
         prompted |= has_prompt;
         Ok::<_, Failure>(text)
     };
-    let argv = job.command.iter().map(|word| fill(word)).collect::<Result<Vec<_>, _>>()?;
+    let argv = job
+        .command
+        .iter()
+        .map(|word| fill(word))
+        .collect::<Result<Vec<_>, _>>()?;
     let home = job
         .files
         .iter()
@@ -148,7 +152,9 @@ fn unfilled(name: &str, confined: bool) -> Failure {
             "a file of the harness holds {{{{{name}}}}}: under a confined profile only the brokered key may stand in a \
              file; take {secret} out, or use profile none"
         ),
-        Some(secret) => format!("a file of the harness holds {{{{{name}}}}}, and the credential has no secret {secret}"),
+        Some(secret) => {
+            format!("a file of the harness holds {{{{{name}}}}}, and the credential has no secret {secret}")
+        }
         None => format!("the harness holds {{{{{name}}}}}, which is no placeholder"),
     };
     Failure::new(FailureCode::SandboxInvalid, message)
@@ -275,7 +281,11 @@ mod tests {
     }
 
     fn program(launch: Launch) -> (Exec, Vec<String>) {
-        let home = launch.home.iter().map(|file| file.content.expose().to_owned()).collect();
+        let home = launch
+            .home
+            .iter()
+            .map(|file| file.content.expose().to_owned())
+            .collect();
         match launch.agent {
             Agent::Program(exec) => (exec, home),
             Agent::Mini { .. } => panic!("a program"),
@@ -292,12 +302,22 @@ mod tests {
         let (exec, home) = program(launch(&confined, &grant(), &inside(true)).expect("launched"));
         let dummy = provider("openrouter").expect("known").dummy_key;
         assert_eq!(home, [format!("{dummy} http://127.0.0.1:1")]);
-        let env: BTreeMap<&str, &str> = exec.env.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+        let env: BTreeMap<&str, &str> = exec
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.expose()))
+            .collect();
         assert_eq!(env["OPENROUTER_API_KEY"], dummy);
         assert_eq!(env["OPENROUTER_BASE_URL"], "http://127.0.0.1:1/v1");
-        assert_eq!((env["VAR"], env["BASE"], env["POND_OUTPUT_DIR"]), ("1", "own", "/output"));
+        assert_eq!(
+            (env["VAR"], env["BASE"], env["POND_OUTPUT_DIR"]),
+            ("1", "own", "/output")
+        );
         assert!(!env.contains_key("OTHER"));
-        assert_eq!((exec.argv, exec.stdin), (vec!["x".into(), "m-1".into()], Bytes::from("do it")));
+        assert_eq!(
+            (exec.argv, exec.stdin),
+            (vec!["x".into(), "m-1".into()], Bytes::from("do it"))
+        );
         let other = job(Profile::UntrustedCodeRead, &["x"], &["{{SECRET:OTHER}}"]);
         let failure = launch(&other, &grant(), &inside(true)).expect_err("refused");
         assert_eq!(failure.code, FailureCode::SandboxInvalid);

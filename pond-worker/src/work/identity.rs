@@ -33,7 +33,14 @@ pub(super) async fn lock(state: &Path, clock: &dyn Clock) -> Result<Flock<File>,
         .mode(0o700)
         .create(state)
         .map_err(&at)?;
-    let open = || File::options().write(true).create(true).truncate(false).mode(0o600).open(state.join(LOCK));
+    let open = || {
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(state.join(LOCK))
+    };
     let until = clock.now().plus(PATIENCE);
     let mut file = open().map_err(&at)?;
     loop {
@@ -66,7 +73,12 @@ pub(super) fn worker_id(state: &Path, clock: &dyn Clock, entropy: &dyn Entropy) 
 /// Whole or not at all.
 fn write(path: &Path, record: &Record) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
     file.write_all(&serde_json::to_vec(record)?)?;
     file.sync_all()?;
     fs::rename(&new, path)

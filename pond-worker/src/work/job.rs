@@ -167,12 +167,16 @@ impl Attempt<'_> {
         }
         let limits = self.shop.settings.bundle;
         if self.job.bundle {
-            let bundle = self.claimed.call(|link, claim| async move { link.bundle(&claim).await });
+            let bundle = self
+                .claimed
+                .call(|link, claim| async move { link.bundle(&claim).await });
             let bundle: ByteStream = bundle.await.map_err(|refused| asked("the sources", refused))?;
             // A tar file takes a head and some filling for each entry.
             let cap = limits.bytes.saturating_add(limits.files.saturating_mul(4096));
             let kept = ready.folder.keep_bundle(bundle, cap).await;
-            kept.map_err(|error| Failure::new(FailureCode::SourceFailed, format!("the sources did not come: {error}")))?;
+            kept.map_err(|error| {
+                Failure::new(FailureCode::SourceFailed, format!("the sources did not come: {error}"))
+            })?;
         }
         let unpacked = ready.folder.unpack(ready.folder.checkout(), limits).await;
         unpacked.map_err(|error| {
@@ -275,7 +279,10 @@ impl Attempt<'_> {
             (false, _) => None,
             (true, true) => Some(BROKER_PORT),
             (true, false) => Some(free_port().await.map_err(|error| {
-                Failure::new(FailureCode::Internal, format!("no port for the broker: {}", error.kind()))
+                Failure::new(
+                    FailureCode::Internal,
+                    format!("no port for the broker: {}", error.kind()),
+                )
             })?),
         };
         let socket = ready.folder.broker_socket();
@@ -285,7 +292,11 @@ impl Attempt<'_> {
 
     fn names_broker(&self) -> bool {
         let files = self.job.files.iter().map(|file| &file.content);
-        self.job.command.iter().chain(files).any(|text| text.contains("{{BROKER_URL}}"))
+        self.job
+            .command
+            .iter()
+            .chain(files)
+            .any(|text| text.contains("{{BROKER_URL}}"))
     }
 
     fn broker(&self, ready: &Ready) -> Result<Option<(JobBroker, AbortOnDropHandle<()>)>, Failure> {
@@ -300,7 +311,10 @@ impl Attempt<'_> {
         };
         let socket = ready.folder.broker_socket();
         let listener = UnixListener::bind(&socket).map_err(|error| {
-            Failure::new(FailureCode::Internal, format!("the job's broker cannot listen: {}", error.kind()))
+            Failure::new(
+                FailureCode::Internal,
+                format!("the job's broker cannot listen: {}", error.kind()),
+            )
         })?;
         let parts = Parts {
             upstream: Arc::clone(&self.shop.upstream),

@@ -194,7 +194,11 @@ mod tests {
             .map(|n| (Timestamp::from_millis(n), "x".repeat(64 << 10)))
             .collect();
         let pieces = pieces(lines.clone());
-        assert!(pieces.iter().all(|piece| piece.iter().map(cost).sum::<usize>() <= MAX_CHUNK));
+        assert!(
+            pieces
+                .iter()
+                .all(|piece| piece.iter().map(cost).sum::<usize>() <= MAX_CHUNK)
+        );
         assert_eq!(pieces.concat(), lines);
     }
 }

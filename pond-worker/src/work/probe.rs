@@ -61,7 +61,9 @@ async fn find_harnesses(found: &mut Found) {
         let outcome = match &there {
             _ if program == MINI => Ok(()),
             Ok(there) if there.contains(program) => Ok(()),
-            Ok(_) => Err(format!("`{program}` is not in the PATH of sandboxes; install it below /usr")),
+            Ok(_) => Err(format!(
+                "`{program}` is not in the PATH of sandboxes; install it below /usr"
+            )),
             Err(error) => Err(error.to_string()),
         };
         match outcome {
@@ -117,7 +119,10 @@ async fn look(running: &dyn Running, programs: &[(String, &str)]) -> Result<BTre
                 return Ok(String::from_utf8_lossy(&said).lines().map(str::to_owned).collect());
             }
             Output::Exited(exit) => {
-                return Err(SandboxError::failed(format!("looking for programs ends with {}", exit.rc())));
+                return Err(SandboxError::failed(format!(
+                    "looking for programs ends with {}",
+                    exit.rc()
+                )));
             }
         }
     }

@@ -22,7 +22,12 @@ async fn c17_14_a_timeout_leaves_no_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c17_15_a_cooperative_job_is_cancelled_within_a_second_also_without_a_free_slot() {
     let world = World::with(EngineSettings::default(), |settings| settings.concurrency = 1).await;
-    let run = world.submit("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done", json!({})).await;
+    let run = world
+        .submit(
+            "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
+            json!({}),
+        )
+        .await;
     world.said(run, "ready").await;
     let asked = Instant::now();
     world.pond.runs().cancel(Scope::Org, run).await.expect("cancelled");
@@ -47,7 +52,10 @@ async fn c17_15_a_job_that_ignores_it_and_forks_twice_is_gone_within_twelve_seco
     let took = asked.elapsed();
     ended.is_cancelled();
     assert_eq!(processes_with("7150"), Vec::<u32>::new());
-    assert!((Duration::from_secs(9)..Duration::from_secs(12)).contains(&took), "{took:?}");
+    assert!(
+        (Duration::from_secs(9)..Duration::from_secs(12)).contains(&took),
+        "{took:?}"
+    );
     world.close().await;
 }
 
@@ -77,11 +85,18 @@ async fn a_program_that_is_not_there_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c17_91_without_uids_a_root_worker_withholds_its_sandbox_and_says_why() {
-    assert!(nix::unistd::geteuid().is_root(), "this test is about a worker that runs as root");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test is about a worker that runs as root"
+    );
     let world = World::with(quick(), |settings| settings.uid_range = None).await;
     let info = world.pool.as_ref().expect("a worker").info().clone();
     assert!(!info.capabilities.contains("sandbox.bubblewrap"));
-    assert!(info.problems["sandbox.bubblewrap"].contains("--uid-range"), "{:?}", info.problems);
+    assert!(
+        info.problems["sandbox.bubblewrap"].contains("--uid-range"),
+        "{:?}",
+        info.problems
+    );
     world.close().await;
 }
 
@@ -90,7 +105,11 @@ async fn the_worker_tells_what_it_can_do() {
     let world = World::start().await;
     let info = world.pool.as_ref().expect("a worker").info().clone();
     for capability in ["sandbox.bubblewrap", "harness.shell", "harness.mini"] {
-        assert!(info.capabilities.contains(capability), "{capability}: {:?}", info.problems);
+        assert!(
+            info.capabilities.contains(capability),
+            "{capability}: {:?}",
+            info.problems
+        );
     }
     assert!(!info.capabilities.contains("sandbox.none"), "nobody allowed it");
     for preset in ["harness.claude", "harness.codex"] {

@@ -12,8 +12,12 @@ use super::world::{PATIENCE, World, processes_with};
 async fn c17_106_a_worker_that_comes_back_gives_its_leases_back_at_once() {
     let mut world = World::start().await;
     // The source is the same in both attempts; the time tells them apart.
-    let script = "echo attempt; if [ $(date +%s) -lt $UNTIL ]; then sleep 71601; fi; echo done > $POND_OUTPUT_DIR/r.txt";
-    let now = std::process::Command::new("date").arg("+%s").output().expect("date runs");
+    let script =
+        "echo attempt; if [ $(date +%s) -lt $UNTIL ]; then sleep 71601; fi; echo done > $POND_OUTPUT_DIR/r.txt";
+    let now = std::process::Command::new("date")
+        .arg("+%s")
+        .output()
+        .expect("date runs");
     let now: u64 = String::from_utf8_lossy(&now.stdout).trim().parse().expect("a number");
     let script = format!("UNTIL={}; {script}", now + 4);
     let run = world.submit(&script, json!({})).await;
@@ -46,34 +50,61 @@ async fn a_worker_that_leaves_gives_its_jobs_back() {
     assert_eq!(world.job_folders(), Vec::<std::path::PathBuf>::new());
     world.embed_again().await;
     let twice = async {
-        while world.lines(run).await.iter().filter(|line| line.line == "attempt").count() < 2 {
+        while world
+            .lines(run)
+            .await
+            .iter()
+            .filter(|line| line.line == "attempt")
+            .count()
+            < 2
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(PATIENCE, twice).await.expect("it runs again");
-    world.pond.runs().cancel(pond_core::scope::Scope::Org, run).await.expect("cancelled");
+    world
+        .pond
+        .runs()
+        .cancel(pond_core::scope::Scope::Org, run)
+        .await
+        .expect("cancelled");
     world.ended(run).await.is_cancelled();
     world.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c17_91_two_jobs_have_two_uids_of_the_range() {
-    assert!(nix::unistd::geteuid().is_root(), "this test is about a worker that runs as root");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test is about a worker that runs as root"
+    );
     let world = World::start().await;
     let script = "echo mine > own.txt; echo ready; sleep 71621";
-    let runs = [world.submit(script, json!({})).await, world.submit(script, json!({})).await];
+    let runs = [
+        world.submit(script, json!({})).await,
+        world.submit(script, json!({})).await,
+    ];
     for run in runs {
         world.said(run, "ready").await;
     }
     let uids: BTreeSet<u32> = world
         .job_folders()
         .iter()
-        .map(|folder| std::fs::metadata(folder.join("checkout/own.txt")).expect("written").uid())
+        .map(|folder| {
+            std::fs::metadata(folder.join("checkout/own.txt"))
+                .expect("written")
+                .uid()
+        })
         .collect();
     assert_eq!(uids.len(), 2);
     assert!(uids.iter().all(|uid| (200_000..=265_535).contains(uid)), "{uids:?}");
     for run in runs {
-        world.pond.runs().cancel(pond_core::scope::Scope::Org, run).await.expect("cancelled");
+        world
+            .pond
+            .runs()
+            .cancel(pond_core::scope::Scope::Org, run)
+            .await
+            .expect("cancelled");
         world.ended(run).await.is_cancelled();
     }
     world.close().await;

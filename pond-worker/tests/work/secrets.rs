@@ -1,7 +1,7 @@
 //! Keys: used, counted, and nowhere to be found.
 
 use pond_core::scope::Scope;
-use pond_server::demo::{SAMPLE_PROMPT, Sample, ScriptedModel, Script, Turn, fixing_script};
+use pond_server::demo::{SAMPLE_PROMPT, Sample, Script, ScriptedModel, Turn, fixing_script};
 use serde_json::json;
 
 use super::world::{Ended, World, allow, quick};
@@ -44,12 +44,20 @@ async fn mini_fixes_the_sample(provider: &str) {
     assert!(ended.text("changes.patch").contains("+  total=$((total + number))"));
     assert!(ended.said("All tests pass now"));
     no_key(&ended, model.key());
-    let usage = world.pond.runs().usage(Scope::Org, ended.run.head.id).await.expect("usage").totals();
+    let usage = world
+        .pond
+        .runs()
+        .usage(Scope::Org, ended.run.head.id)
+        .await
+        .expect("usage")
+        .totals();
     let bill = model.bill();
     assert_eq!(usage.calls, bill.calls);
     let counted = usage.tokens;
     assert_eq!(
-        [counted.input, counted.output, counted.cache_read, counted.cache_write].iter().sum::<u64>(),
+        [counted.input, counted.output, counted.cache_read, counted.cache_write]
+            .iter()
+            .sum::<u64>(),
         bill.input + bill.output + bill.cache_read + bill.cache_write
     );
     assert_eq!((counted.output, counted.cache_read), (bill.output, bill.cache_read));
@@ -120,7 +128,10 @@ async fn c17_86_an_unconfined_job_has_the_values_and_its_output_does_not() {
     assert!(open.said("[redacted:OPENAI_API_KEY]"), "{:?}", open.lines);
     no_key(&open, "sk-the-real-key-0001");
     no_key(&open, "the-other-secret-of-it");
-    assert_eq!(open.artifacts["copy.txt"], (b"<[redacted:OTHER_SECRET]>".to_vec(), true));
+    assert_eq!(
+        open.artifacts["copy.txt"],
+        (b"<[redacted:OTHER_SECRET]>".to_vec(), true)
+    );
     world.close().await;
 }
 
@@ -151,10 +162,20 @@ async fn a_model_that_cannot_be_reached_fails_the_agent() {
     let model = ScriptedModel::start(Script::saying("hello")).await.expect("a port");
     let world = world_with(&model, "anthropic").await;
     let record = json!({"key": "m", "provider": "anthropic", "model_id": "other-1", "credential_name": "c"});
-    world.pond.config().put::<pond_core::config::Model>(pond_core::config::Owner::Org, &record).await.expect("a model");
+    world
+        .pond
+        .config()
+        .put::<pond_core::config::Model>(pond_core::config::Owner::Org, &record)
+        .await
+        .expect("a model");
     let bad = json!({"name": "c", "provider": "anthropic", "env": {"ANTHROPIC_BASE_URL": model.base_url()},
         "secrets": {"ANTHROPIC_API_KEY": "sk-wrong-key-000000000"}});
-    world.pond.config().put::<pond_core::config::Credential>(pond_core::config::Owner::Org, &bad).await.expect("changed");
+    world
+        .pond
+        .config()
+        .put::<pond_core::config::Credential>(pond_core::config::Owner::Org, &bad)
+        .await
+        .expect("changed");
     let ended = world.run("x", json!({"harness": "mini", "model": "m"})).await;
     let (code, message) = ended.failure();
     assert_eq!(code, "agent_failed");

@@ -88,12 +88,19 @@ impl World {
     }
 
     pub(super) async fn harness(&self, body: Value) {
-        self.pond.config().put::<Harness>(Owner::Org, &body).await.expect("a harness");
+        self.pond
+            .config()
+            .put::<Harness>(Owner::Org, &body)
+            .await
+            .expect("a harness");
     }
 
     pub(super) async fn model(&self, credential: Value, model: Value) {
         let config = self.pond.config();
-        config.put::<Credential>(Owner::Org, &credential).await.expect("a credential");
+        config
+            .put::<Credential>(Owner::Org, &credential)
+            .await
+            .expect("a credential");
         config.put::<Model>(Owner::Org, &model).await.expect("a model");
     }
 
@@ -115,7 +122,12 @@ impl World {
             "sources": [{"label": "app", "kind": "folder", "config": {"path": "app"}}],
         });
         let project = self.pond.projects().default_project();
-        let run = self.pond.runs().submit(project, &body.to_string()).await.expect("submitted");
+        let run = self
+            .pond
+            .runs()
+            .submit(project, &body.to_string())
+            .await
+            .expect("submitted");
         run.head.id
     }
 
@@ -136,7 +148,11 @@ impl World {
     }
 
     pub(super) async fn lines(&self, run: RunId) -> Vec<LogLine> {
-        let events = self.pond.runs().logs(Scope::Org, run, EventNumber::default(), 100_000, None).await;
+        let events = self
+            .pond
+            .runs()
+            .logs(Scope::Org, run, EventNumber::default(), 100_000, None)
+            .await;
         let line = |event: pond_core::event::NumberedEvent| match event.event.body {
             EventBody::Log(line) => Some(line),
             _ => None,
@@ -176,7 +192,11 @@ impl World {
 
     pub(super) fn job_folders(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.folder.path().join("worker/jobs"));
-        entries.into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect()
+        entries
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.expect("an entry").path())
+            .collect()
     }
 
     /// Ends worker and engine; nothing of any job may be left.
@@ -244,7 +264,10 @@ impl Ended {
 
     #[track_caller]
     pub(super) fn text(&self, artifact: &str) -> String {
-        let (bytes, _) = self.artifacts.get(artifact).unwrap_or_else(|| panic!("{artifact} of {:?}", self.artifacts.keys()));
+        let (bytes, _) = self
+            .artifacts
+            .get(artifact)
+            .unwrap_or_else(|| panic!("{artifact} of {:?}", self.artifacts.keys()));
         String::from_utf8_lossy(bytes).into_owned()
     }
 
