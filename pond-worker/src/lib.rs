@@ -1,6 +1,10 @@
-//! All that runs on a Pond worker host: sandboxes, the broker, the one dialer, the built-in agent loop.
+//! All that runs on a Pond worker host: sandboxes, the broker, the one dialer, the built-in agent loop, and the worker loop
+//! that takes a job to its end.
 
 pub mod broker;
+pub mod collect;
 pub mod mini;
 pub mod net;
+pub mod prepare;
 pub mod sandbox;
+pub mod work;

@@ -76,12 +76,29 @@ pond_core::sandbox_conformance!(on_bubblewrap, bubblewrap, confined);
 pond_core::sandbox_conformance!(on_bubblewrap_by_rlimits, bubblewrap_by_rlimits, confined);
 
 fn host(state: &Path, uid_range: Option<RangeInclusive<u32>>) -> Arc<Host> {
+    host_by(state, uid_range, None)
+}
+
+fn host_by(state: &Path, uid_range: Option<RangeInclusive<u32>>, means: Option<Means>) -> Arc<Host> {
     Host::open(HostSettings {
         state: state.to_owned(),
         uid_range,
-        means: None,
+        means,
     })
     .expect("the host opens")
+}
+
+/// By the best means of this host, or by limits of each process.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Best,
+    Rlimits,
+}
+
+impl By {
+    fn means(self) -> Option<Means> {
+        (self == Self::Rlimits).then_some(Means::Rlimits)
+    }
 }
 
 fn spec(profile: Profile, work: &Path) -> Spec {
@@ -224,13 +241,16 @@ fn told(name: &str) -> Option<String> {
 #[tokio::test]
 async fn owner_of_a_sandbox() {
     let Some(told) = told(OWNER) else { return };
-    let (kind, folder) = told.split_once(' ').expect("a kind and a folder");
+    let [kind, means, folder] = told.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+        panic!("{told}")
+    };
+    let by = if means == "rlimits" { By::Rlimits } else { By::Best };
     let (kind, profile) = if kind == "none" {
         (BackendKind::None, Profile::None)
     } else {
         (BackendKind::Bubblewrap, Profile::UntrustedCodeWrite)
     };
-    let host = host(&Path::new(folder).join("state"), uid_range());
+    let host = host_by(&Path::new(folder).join("state"), uid_range(), by.means());
     let sandbox = open(kind, &host).expect("built in");
     let work = Path::new(folder).join("work");
     let running = sandbox.start(spec(profile, &work)).await.expect("starts");
@@ -250,10 +270,11 @@ async fn owner_of_a_sandbox() {
     std::future::pending::<()>().await;
 }
 
-async fn killed_and_recovered(kind: BackendKind) {
+async fn killed_and_recovered(kind: BackendKind, by: By) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let exe = std::env::current_exe().expect("this binary");
-    let told = format!("{} {}", kind.as_str(), folder.path().display());
+    let means = if by == By::Rlimits { "rlimits" } else { "best" };
+    let told = format!("{} {means} {}", kind.as_str(), folder.path().display());
     let mut owner = std::process::Command::new(exe)
         .args(["--exact", "owner_of_a_sandbox", "--nocapture"])
         .env(OWNER, told)
@@ -271,7 +292,7 @@ async fn killed_and_recovered(kind: BackendKind) {
     owner.kill().expect("SIGKILL");
     owner.wait().expect("collected");
     let probe = folder.path().join("work/probe");
-    let host = host(&folder.path().join("state"), uid_range());
+    let host = host_by(&folder.path().join("state"), uid_range(), by.means());
     let ended = open(kind, &host).expect("built in").recover().await.expect("recovers");
     assert!(ended >= 1, "the sandbox was not found");
     assert_eq!(
@@ -304,12 +325,22 @@ fn processes_of(program: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn recovery_ends_what_a_killed_worker_left_by_bubblewrap() {
-    killed_and_recovered(BackendKind::Bubblewrap).await;
+    killed_and_recovered(BackendKind::Bubblewrap, By::Best).await;
+}
+
+#[tokio::test]
+async fn recovery_ends_what_a_killed_worker_left_by_bubblewrap_with_rlimits() {
+    killed_and_recovered(BackendKind::Bubblewrap, By::Rlimits).await;
 }
 
 #[tokio::test]
 async fn recovery_ends_what_a_killed_worker_left_by_none() {
-    killed_and_recovered(BackendKind::None).await;
+    killed_and_recovered(BackendKind::None, By::Best).await;
+}
+
+#[tokio::test]
+async fn recovery_ends_what_a_killed_worker_left_by_none_with_rlimits() {
+    killed_and_recovered(BackendKind::None, By::Rlimits).await;
 }
 
 /// Runs the suite for bubblewrap once more as a user without privileges, whose limits hold by other means.

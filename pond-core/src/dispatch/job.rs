@@ -59,6 +59,8 @@ pub struct Job {
     pub sealed: bool,
     /// Whether there are sources to ask for.
     pub bundle: bool,
+    /// What the sources resolved to, for the list of changed files.
+    pub base: Option<String>,
     /// How long it may take.
     pub timeout: Duration,
     /// How long a process may go on after it was asked to end.

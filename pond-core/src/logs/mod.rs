@@ -1,5 +1,7 @@
-//! Log lines of runs.
+//! Log lines of runs, and how secrets are kept out of them.
 
 mod line;
+mod redact;
 
 pub use line::{LogLine, LogSource, LogStream, MAX_LINE_BYTES, split_lines};
+pub use redact::{Redacting, Redactor};

@@ -17,7 +17,7 @@ use crate::error::{Conflict, Error, Result};
 use crate::id::{JobId, RunId};
 use crate::logs::LogLine;
 use crate::runs::executors::{SandboxBlock, Work};
-use crate::runs::{Append, Appended, Guard, StageEvent, StageOutcome, Transition};
+use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
 use crate::scope::Scope;
 use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
 
@@ -184,10 +184,10 @@ impl InProcessLink {
                 stage.key.clone(),
                 stage.timeout,
                 state.stages[index].phase.attempt(),
-                state.bundle.is_some(),
+                state.bundle.as_ref().map(base),
             )
         });
-        let (stage, timeout, attempt, bundle) = look.await?;
+        let (stage, timeout, attempt, base) = look.await?;
         let JobPhase::Claimed { lease_until, .. } = row.phase else {
             return Err(Error::internal("a claimed job that is not"));
         };
@@ -208,7 +208,8 @@ impl InProcessLink {
             sandbox,
             model: job_model(resolution, models),
             sealed: resolution.credential.is_some(),
-            bundle,
+            bundle: base.is_some(),
+            base,
             timeout: timeout.unwrap_or(settings.stage_timeout),
             cancel_grace: settings.cancel_grace,
             artifact_cap: settings.artifact_cap,
@@ -291,7 +292,7 @@ impl Drop for Polling<'_> {
 
 impl Drop for InProcessLink {
     fn drop(&mut self) {
-        self.parts.presence.gone(self.info.id);
+        self.parts.presence.gone(&self.info);
     }
 }
 
@@ -437,6 +438,14 @@ impl WorkerLink for InProcessLink {
         finished.await?;
         self.lock().remove(&claim.job);
         Ok(())
+    }
+}
+
+/// What the sources were: what the only one resolved to, or the digest of all together.
+fn base(bundle: &BundleRef) -> String {
+    match &bundle.resolved[..] {
+        [only] => only.as_str().to_owned(),
+        _ => bundle.sha256.clone(),
     }
 }
 

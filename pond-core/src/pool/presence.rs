@@ -64,9 +64,12 @@ impl Presence {
         new
     }
 
-    /// A worker leaves.
-    pub(crate) fn gone(&self, worker: WorkerId) {
-        self.lock().remove(&worker);
+    /// A life of a worker ends. A later life of it, which may have begun already, stays.
+    pub(crate) fn gone(&self, info: &WorkerInfo) {
+        let mut workers = self.lock();
+        if workers.get(&info.id).is_some_and(|known| known.info.boot == info.boot) {
+            workers.remove(&info.id);
+        }
     }
 
     /// Counts a poll that is being held: whoever holds one is online.

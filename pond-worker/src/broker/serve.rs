@@ -103,6 +103,11 @@ pub struct BrokerHandle {
 }
 
 impl BrokerHandle {
+    /// Waits until the broker serves no more, for whatever reason.
+    pub async fn ended(&self) {
+        self.tasks.wait().await;
+    }
+
     /// Ends the broker; on return every call has been told.
     pub async fn close(self) {
         self.stop.cancel();

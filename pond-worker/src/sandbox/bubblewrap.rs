@@ -255,7 +255,10 @@ fn arguments(
 ) -> Vec<Vec<u8>> {
     let mut args = Args(Vec::new());
     namespaces(&mut args);
-    system(&mut args, &settings.tools);
+    system(&mut args);
+    for tools in settings.tools.iter().filter(|tools| tools.exists()) {
+        args.add([&"--ro-bind", &sources.name(tools), tools]);
+    }
     let made = sources.name(etc);
     for (name, _) in MADE {
         args.add([&"--ro-bind", &made.join(name), &Path::new("/etc").join(name)]);
@@ -298,7 +301,7 @@ fn namespaces(args: &mut Args) {
     args.add([&"--seccomp", &SECCOMP]);
 }
 
-fn system(args: &mut Args, tools: &[PathBuf]) {
+fn system(args: &mut Args) {
     args.add([&"--ro-bind", &"/usr", &"/usr"]);
     for folder in SYSTEM {
         match fs::read_link(folder) {
@@ -306,7 +309,7 @@ fn system(args: &mut Args, tools: &[PathBuf]) {
             Err(_) => args.add([&"--ro-bind-try", &folder, &folder]),
         }
     }
-    for shown in ETC.iter().map(Path::new).chain(tools.iter().map(PathBuf::as_path)) {
+    for shown in ETC {
         args.add([&"--ro-bind-try", &shown, &shown]);
     }
 }

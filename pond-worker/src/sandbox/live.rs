@@ -234,6 +234,10 @@ async fn failed_start(remains: Remains, error: std::io::Error) -> SandboxError {
     });
     match said.await.unwrap_or_default() {
         said if said.is_empty() => SandboxError::io("the sandbox does not start", error),
+        said if said.contains("namespace") || said.contains("uid map") => SandboxError::Unsupported {
+            reason: format!("this host gives no user namespace: {said}"),
+            fix: "allow them (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)".into(),
+        },
         said => SandboxError::io(format!("the sandbox does not start: {said}"), error),
     }
 }

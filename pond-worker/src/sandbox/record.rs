@@ -174,6 +174,9 @@ fn end(record: &Record) -> io::Result<()> {
         empty(&record.groups)?;
     }
     if let Some(root) = record.root.filter(|root| root.lives()) {
+        // Those below it first: once it has gone, they are found by nothing where there are no groups.
+        let tree = Means::tree(root.pid)?;
+        wait_until(|| Ok(tree.kill()? == 0))?;
         let _ = kill(Pid::from_raw(root.pid), Signal::SIGKILL);
     }
     let lives = || record.root.is_some_and(Identity::lives) || record.uid.is_some_and(|uid| kill_all_of(uid) > 0);

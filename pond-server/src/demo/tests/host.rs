@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pond_core::sandbox::{Exec, Exit, Output, Process, Running, SandboxError, Signal, Stats, Stream};
+use pond_core::sandbox::{Enforcement, Exec, Exit, Output, Process, Running, SandboxError, Signal, Stats, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -18,6 +18,10 @@ pub(super) struct Host {
 
 #[async_trait]
 impl Running for Host {
+    fn enforcement(&self) -> Enforcement {
+        Enforcement::Rlimits
+    }
+
     async fn exec(&self, exec: Exec) -> Result<Process, SandboxError> {
         assert!(!exec.argv.is_empty() && exec.argv.iter().all(|argument| !argument.contains('\0')));
         let mut command = Command::new(&exec.argv[0]);

@@ -85,6 +85,13 @@ impl Means {
         })
     }
 
+    /// The processes below one, as a group.
+    pub(crate) fn tree(root: i32) -> io::Result<Box<dyn Group>> {
+        let tree = rlimit::Supervised::new();
+        tree.add(root.unsigned_abs())?;
+        Ok(Box::new(tree))
+    }
+
     /// Finds a group that was left behind, by its folders.
     pub(crate) fn left(folders: Vec<PathBuf>) -> Box<dyn Group> {
         match &folders[..] {

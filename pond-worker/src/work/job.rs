@@ -1,0 +1,408 @@
+//! One job, from its claim to its end.
+
+use std::sync::Arc;
+
+use pond_core::artifacts::ByteStream;
+use pond_core::clock::{Clock, Timestamp};
+use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
+use pond_core::entropy::Entropy;
+use pond_core::logs::Redactor;
+use pond_core::pool::{Claim, JobEnd};
+use pond_core::runs::{Failure, FailureCode};
+use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Sandbox, SandboxError, Spec};
+use pond_core::sources::TreeError;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::agent::{JobBroker, Run, failed, timed_out};
+use super::leases::Leases;
+use super::probe::Backends;
+use super::settings::WorkerSettings;
+use super::switch::{Stop, Switch};
+use super::watched::Watched;
+use super::{Claimed, Lines, Refused, calls};
+use crate::broker::{Broker, Parts, Unlimited, Upstream};
+use crate::collect::{Collecting, collect};
+use crate::mini::MiniWire;
+use crate::prepare::{Inside, WorkFolder, broker_grant, launch};
+
+/// The broker's port in a confined sandbox, which has its own loopback.
+const BROKER_PORT: u16 = 8787;
+/// Where a confined job finds its checkout and its output folder.
+const CHECKOUT: &str = "/work";
+const OUTPUT: &str = "/output";
+/// Model calls that wait to be sent on.
+const WAITING_CALLS: usize = 256;
+
+/// What all jobs of a worker use.
+pub(super) struct Shop {
+    pub(super) settings: WorkerSettings,
+    pub(super) backends: Backends,
+    pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) leases: Arc<Leases>,
+}
+
+/// Why a job ends before its agent does.
+enum Early {
+    /// With this end.
+    End(JobEnd),
+    /// Nobody wants to hear of it.
+    Gone,
+}
+
+impl From<Failure> for Early {
+    fn from(failure: Failure) -> Self {
+        Self::End(JobEnd::Failed(failure))
+    }
+}
+
+/// Takes a job to its end and tells of it.
+pub(super) async fn attend(shop: Arc<Shop>, link: Arc<dyn WorkerLink>, job: Job) {
+    let switch = Switch::new();
+    let claim = Claim {
+        job: job.id,
+        token: job.claim.clone(),
+    };
+    let mut lease = shop.leases.hold(claim.clone(), job.lease_until, switch.clone());
+    let claimed = Claimed {
+        link,
+        claim,
+        switch: switch.clone(),
+        clock: Arc::clone(&shop.clock),
+    };
+    let attempt = Attempt {
+        until: shop.clock.now().plus(job.timeout),
+        shop: &shop,
+        job: &job,
+        claimed,
+    };
+    let mut whole = Box::pin(attempt.whole());
+    tokio::select! {
+        biased;
+        () = &mut whole => {}
+        // The switch tells the job, which then ends by itself.
+        () = lease.guard() => whole.await,
+    }
+}
+
+/// One attempt.
+struct Attempt<'a> {
+    shop: &'a Shop,
+    job: &'a Job,
+    claimed: Claimed,
+    /// When the timeout strikes.
+    until: Timestamp,
+}
+
+/// What was made ready before the sandbox starts.
+struct Ready {
+    folder: WorkFolder,
+    grant: Grant,
+}
+
+impl Attempt<'_> {
+    async fn whole(&self) {
+        let end = match WorkFolder::create(&self.shop.settings.state_dir, self.job.id).await {
+            Ok(folder) => self.in_folder(folder).await,
+            Err(error) => {
+                tracing::error!(job = %self.job.id, %error, "no folder for a job");
+                let what = format!("the worker has no room for the job: {}", error.kind());
+                Some(failed(FailureCode::Internal, what))
+            }
+        };
+        let Some(end) = end else { return };
+        let report = Report { end };
+        let told = self.claimed.call(|link, claim| {
+            let report = report.clone();
+            async move { link.finish(&claim, report).await }
+        });
+        if let Err(Refused::Error(error)) = told.await {
+            tracing::error!(job = %self.job.id, %error, "the end of a job is refused");
+        }
+    }
+
+    /// Everything but telling the end. Nothing when nobody wants to hear of it. The folder is removed in any case.
+    async fn in_folder(&self, folder: WorkFolder) -> Option<JobEnd> {
+        let mut ready = Ready {
+            folder,
+            grant: Grant::default(),
+        };
+        let prepared = tokio::select! {
+            biased;
+            early = self.early() => Err(early),
+            prepared = self.prepare(&mut ready) => prepared,
+        };
+        let end = match prepared {
+            Ok(()) => self.in_sandbox(&ready).await,
+            Err(early) => Err(early),
+        };
+        ready.folder.remove().await;
+        match end {
+            Ok(end) | Err(Early::End(end)) => Some(end),
+            Err(Early::Gone) => None,
+        }
+    }
+
+    /// Waits for what ends a job while it is being prepared.
+    async fn early(&self) -> Early {
+        let left = self.until.since(self.shop.clock.now());
+        tokio::select! {
+            biased;
+            stop = self.claimed.switch.reaches(Stop::Cancel) => match stop {
+                Stop::Lost => Early::Gone,
+                _ => Early::End(JobEnd::Cancelled),
+            },
+            () = self.shop.clock.sleep(left) => Early::End(timed_out(self.job.timeout)),
+        }
+    }
+
+    /// Asks for secrets and sources.
+    async fn prepare(&self, ready: &mut Ready) -> Result<(), Early> {
+        if self.job.sealed {
+            let seal = self.claimed.call(|link, claim| async move { link.seal(&claim).await });
+            ready.grant = seal.await.map_err(|refused| asked("the secrets", refused))?;
+        }
+        let limits = self.shop.settings.bundle;
+        if self.job.bundle {
+            let bundle = self
+                .claimed
+                .call(|link, claim| async move { link.bundle(&claim).await });
+            let bundle: ByteStream = bundle.await.map_err(|refused| asked("the sources", refused))?;
+            // A tar file takes a head and some filling for each entry.
+            let cap = limits.bytes.saturating_add(limits.files.saturating_mul(4096));
+            let kept = ready.folder.keep_bundle(bundle, cap).await;
+            kept.map_err(|error| {
+                Failure::new(FailureCode::SourceFailed, format!("the sources did not come: {error}"))
+            })?;
+        }
+        let unpacked = ready.folder.unpack(ready.folder.checkout(), limits).await;
+        unpacked.map_err(|error| {
+            let code = match error {
+                TreeError::TooLarge(_) => FailureCode::SourceTooLarge,
+                _ => FailureCode::SourceFailed,
+            };
+            Failure::new(code, format!("the bundle of the sources {error}")).into()
+        })
+    }
+
+    /// Runs the agent, and takes out what it left.
+    async fn in_sandbox(&self, ready: &Ready) -> Result<JobEnd, Early> {
+        let redactor = Redactor::new(ready.grant.secrets.iter().map(|(name, secret)| (name.as_str(), secret)));
+        let (lines, shipping) = Lines::ship(self.claimed.clone());
+        let ran = self.run(ready, &redactor, &lines).await;
+        let collected = if self.claimed.switch.now() == Stop::Lost {
+            Err(Early::Gone)
+        } else {
+            self.collect(ready, &redactor, &lines, &ran).await
+        };
+        drop(lines);
+        // Every line comes before the end.
+        let _ = shipping.await;
+        collected?;
+        match ran {
+            Err(Early::Gone) => Err(Early::Gone),
+            Ok(end) | Err(Early::End(end)) => Ok(end),
+        }
+    }
+
+    async fn run(&self, ready: &Ready, redactor: &Redactor, lines: &Lines) -> Result<JobEnd, Early> {
+        let backend = self.backend()?;
+        let (bridge, inside) = self.ways(backend.kind(), ready).await?;
+        let launch = launch(self.job, &ready.grant, &inside)?;
+        let broker = self.broker(ready)?;
+        let (broker, telemetry) = broker.map_or((None, None), |(broker, telemetry)| (Some(broker), Some(telemetry)));
+        let spec = self.spec(ready, bridge, launch.home);
+        let end = match backend.start(spec).await {
+            Ok(running) => {
+                let sandbox = Watched::new(running);
+                let run = Run {
+                    sandbox: &sandbox,
+                    limits: self.job.sandbox.limits,
+                    broker: broker.as_ref(),
+                    lines: lines.clone(),
+                    redactor,
+                    switch: &self.claimed.switch,
+                    clock: &self.shop.clock,
+                    timeout: self.job.timeout,
+                    until: self.until,
+                    grace: self.job.cancel_grace,
+                };
+                run.run(launch.agent).await
+            }
+            Err(error) => not_started(&error),
+        };
+        if let Some(broker) = broker {
+            broker.handle.close().await;
+        }
+        if let Some(telemetry) = telemetry {
+            // Every call is told before the end.
+            let _ = telemetry.await;
+        }
+        Ok(end)
+    }
+
+    /// The backend that the job asks for, or the best one.
+    fn backend(&self) -> Result<Arc<dyn Sandbox>, Failure> {
+        let block = &self.job.sandbox;
+        let invalid = |message: String| Failure::new(FailureCode::SandboxInvalid, message);
+        let wanted = match (block.backend, block.profile.is_confined()) {
+            (Some(kind), _) => Some(kind),
+            (None, false) => Some(BackendKind::None),
+            (None, true) => None,
+        };
+        if !block.profile.is_confined() && !self.shop.settings.allow_unconfined {
+            return Err(invalid(
+                "profile none: this worker does not run jobs unconfined; start it with --allow-unconfined".into(),
+            ));
+        }
+        let fits = |kind: BackendKind| wanted.map_or(kind != BackendKind::None, |wanted| wanted == kind);
+        let found = self.shop.backends.iter().find(|(kind, _)| fits(*kind));
+        found.map(|(_, backend)| Arc::clone(backend)).ok_or_else(|| {
+            let wanted = wanted.map_or("that confines", BackendKind::as_str);
+            invalid(format!("this worker has no working sandbox backend {wanted}"))
+        })
+    }
+
+    /// The port that leads to the broker, and where things are inside.
+    async fn ways(&self, kind: BackendKind, ready: &Ready) -> Result<(Option<Bridge>, Inside), Early> {
+        let confined = kind != BackendKind::None;
+        let output = match confined {
+            true => OUTPUT.to_owned(),
+            false => ready.folder.output().to_string_lossy().into_owned(),
+        };
+        // On the host's own loopback a port is there for everybody, so it is opened only for a job that asks for it.
+        let wanted = self.job.model.is_some() && (confined || self.names_broker());
+        let port = match (wanted, confined) {
+            (false, _) => None,
+            (true, true) => Some(BROKER_PORT),
+            (true, false) => Some(free_port().await.map_err(|error| {
+                Failure::new(
+                    FailureCode::Internal,
+                    format!("no port for the broker: {}", error.kind()),
+                )
+            })?),
+        };
+        let socket = ready.folder.broker_socket();
+        let broker = port.map(|port| format!("http://127.0.0.1:{port}"));
+        Ok((port.map(|port| Bridge { port, socket }), Inside { output, broker }))
+    }
+
+    fn names_broker(&self) -> bool {
+        let files = self.job.files.iter().map(|file| &file.content);
+        self.job
+            .command
+            .iter()
+            .chain(files)
+            .any(|text| text.contains("{{BROKER_URL}}"))
+    }
+
+    fn broker(&self, ready: &Ready) -> Result<Option<(JobBroker, AbortOnDropHandle<()>)>, Failure> {
+        let Some(model) = &self.job.model else {
+            return Ok(None);
+        };
+        let grant = broker_grant(model, &ready.grant)?;
+        let wire = match model.provider.as_str() {
+            "anthropic" => MiniWire::Anthropic,
+            "openai" => MiniWire::Responses,
+            _ => MiniWire::Chat,
+        };
+        let socket = ready.folder.broker_socket();
+        let listener = UnixListener::bind(&socket).map_err(|error| {
+            Failure::new(
+                FailureCode::Internal,
+                format!("the job's broker cannot listen: {}", error.kind()),
+            )
+        })?;
+        let parts = Parts {
+            upstream: Arc::clone(&self.shop.upstream),
+            spend: Arc::new(Unlimited),
+            clock: Arc::clone(&self.shop.clock),
+            entropy: Arc::clone(&self.shop.entropy),
+        };
+        let (told, calls) = mpsc::channel(WAITING_CALLS);
+        let handle = Broker::start(listener, grant, parts, told);
+        let telemetry = calls::ship(calls, self.claimed.clone());
+        Ok(Some((JobBroker { handle, socket, wire }, telemetry)))
+    }
+
+    fn spec(&self, ready: &Ready, bridge: Option<Bridge>, home: Vec<pond_core::sandbox::HomeFile>) -> Spec {
+        let block = &self.job.sandbox;
+        let access = match block.profile {
+            Profile::UntrustedCodeRead => Access::Read,
+            Profile::UntrustedCodeWrite | Profile::None => Access::Write,
+        };
+        let mount = |host, inside: &str, access| Mount {
+            host,
+            inside: inside.into(),
+            access,
+        };
+        Spec {
+            name: format!("job-{}", self.job.id),
+            profile: block.profile,
+            mounts: vec![
+                mount(ready.folder.checkout(), CHECKOUT, access),
+                mount(ready.folder.output(), OUTPUT, Access::Write),
+            ],
+            home,
+            bridges: bridge.into_iter().collect(),
+            limits: block.limits,
+            image: block.image.clone(),
+        }
+    }
+
+    /// Takes out what the job left, whatever its end. What it says of a job that did well may be that it did not.
+    async fn collect(
+        &self,
+        ready: &Ready,
+        redactor: &Redactor,
+        lines: &Lines,
+        ran: &Result<JobEnd, Early>,
+    ) -> Result<(), Early> {
+        let collecting = Collecting {
+            claimed: &self.claimed,
+            lines,
+            redactor,
+            folder: &ready.folder,
+            limits: self.shop.settings.bundle,
+            base: self.job.base.as_deref(),
+            with_patch: self.job.sandbox.profile == Profile::UntrustedCodeWrite,
+            cap: self.job.artifact_cap,
+        };
+        match collect(&collecting).await {
+            Ok(()) => Ok(()),
+            Err(Refused::Gone) => Err(Early::Gone),
+            Err(Refused::Error(error)) => {
+                let failure = collecting.failure(&error);
+                if let Ok(JobEnd::Done) = ran {
+                    return Err(failure.into());
+                }
+                lines.note(failure.message).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What it means that something asked for does not come.
+fn asked(what: &str, refused: Refused) -> Early {
+    match refused {
+        Refused::Gone => Early::Gone,
+        Refused::Error(error) => Failure::new(FailureCode::Internal, format!("{what} of the job: {error}")).into(),
+    }
+}
+
+fn not_started(error: &SandboxError) -> JobEnd {
+    let code = match error {
+        SandboxError::Unsupported { .. } => FailureCode::SandboxInvalid,
+        SandboxError::Failed { .. } => FailureCode::Internal,
+    };
+    let cause = std::error::Error::source(error).map(|source| format!(": {source}"));
+    failed(code, format!("{error}{}", cause.unwrap_or_default()))
+}
+
+async fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port())
+}

@@ -1,0 +1,12 @@
+//! The worker loop, seen from the engine: real sandboxes, a real engine on a store in memory, a scripted model.
+
+#[path = "work/ends.rs"]
+mod ends;
+#[path = "work/leaves.rs"]
+mod leaves;
+#[path = "work/lives.rs"]
+mod lives;
+#[path = "work/secrets.rs"]
+mod secrets;
+#[path = "work/world.rs"]
+mod world;
