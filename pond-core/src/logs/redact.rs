@@ -24,7 +24,12 @@ const MAX_PART: usize = 4 << 10;
 /// What RFC 3986 lets stand as it is.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// What JavaScript's `encodeURIComponent` lets stand.
-const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
+const COMPONENT: &AsciiSet = &UNRESERVED
+    .remove(b'!')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*');
 
 /// One form of a secret.
 struct Form {
@@ -201,7 +206,13 @@ impl Known {
                 !self.forms[found.form].alone || !(is_word(ahead) || is_word(text.get(found.end).copied()))
             })
             .collect();
-        found.sort_by_key(|found| (found.start, std::cmp::Reverse(self.forms[found.form].length), found.form));
+        found.sort_by_key(|found| {
+            (
+                found.start,
+                std::cmp::Reverse(self.forms[found.form].length),
+                found.form,
+            )
+        });
         found
     }
 
@@ -316,7 +327,12 @@ fn ascii_json(json: &str) -> String {
             text.push(character);
         } else {
             let mut units = [0; 2];
-            text.extend(character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+            text.extend(
+                character
+                    .encode_utf16(&mut units)
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}")),
+            );
         }
     }
     text
@@ -369,7 +385,13 @@ mod tests {
         let redactor = redactor(&[("KEY", LONG)]);
         let json = serde_json::to_string(LONG).unwrap();
         let nested = serde_json::to_string(&json).unwrap();
-        let mut texts = vec![LONG.to_owned(), json, nested, hex::encode(LONG), hex::encode_upper(LONG)];
+        let mut texts = vec![
+            LONG.to_owned(),
+            json,
+            nested,
+            hex::encode(LONG),
+            hex::encode_upper(LONG),
+        ];
         texts.push("sk%2Flive%2B%22key%22-%C3%BC-0123456789".into());
         texts.push("sk%2flive%2b%22key%22-%c3%bc-0123456789".into());
         texts.push("sk\\/live+\\\"key\\\"-\\u00fc-0123456789".into());
@@ -422,7 +444,10 @@ mod tests {
         let key: String = (0..4000).map(|n| format!("{n:x}.")).collect();
         let redactor = redactor(&[("PEM", &key)]);
         let text = redactor.text(&format!("before {key} after"));
-        assert!(text.starts_with("before [redacted:PEM]") && text.ends_with("[redacted:PEM] after"), "{text}");
+        assert!(
+            text.starts_with("before [redacted:PEM]") && text.ends_with("[redacted:PEM] after"),
+            "{text}"
+        );
         assert!(!text.contains("abc."), "{text}");
     }
 
