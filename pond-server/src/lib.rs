@@ -11,11 +11,15 @@ mod auth;
 pub mod demo;
 mod error;
 mod extract;
+pub mod home;
 mod hosts;
+pub mod launch;
 mod metrics;
 mod openapi;
+pub mod program;
 mod routes;
 mod serve;
+pub mod settings;
 mod state;
 mod telemetry;
 

@@ -1,2 +1,90 @@
-//! placeholder
-fn main() {}
+//! `pond`: every role in one file.
+
+use std::process::exit;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use pond_sdk::cli::{self, ClientVerb, Io};
+use pond_server::program::{self, doctor};
+use pond_server::settings::{Environment, Role};
+use tokio::sync::mpsc;
+
+/// Runs coding agents on your code, safely
+#[derive(Debug, Parser)]
+#[command(name = "pond", version)]
+struct Pond {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Everything in one process: server and pool, in the state folder; settings are POND_* variables
+    Up,
+    /// The server alone; settings are POND_* variables
+    Server,
+    /// Show an agent fixing a bug in a sandbox, from nothing
+    #[cfg(feature = "demo")]
+    Demo {
+        /// Leave the server up
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Tell what this host can do, and what is missing
+    Doctor {
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(flatten)]
+    Client(Box<ClientVerb>),
+}
+
+fn main() {
+    let verb = Pond::parse().verb;
+    let environment = program::environment();
+    let quiet = !matches!(verb, Verb::Up | Verb::Server);
+    program::install(&environment, if quiet { "error" } else { "info" });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime: without threads there is nothing to do");
+    let code = runtime.block_on(run(verb, environment));
+    // A read of standard input that nobody waits for any more must not hold the process.
+    exit(i32::from(code));
+}
+
+async fn run(verb: Verb, environment: Environment) -> u8 {
+    match verb {
+        Verb::Up => program::serve(&environment, Role::Up).await,
+        Verb::Server => program::serve(&environment, Role::Server).await,
+        #[cfg(feature = "demo")]
+        Verb::Demo { keep } => pond_server::demo::run(&environment, keep).await,
+        Verb::Doctor { json } => examine(&environment, json).await,
+        Verb::Client(verb) => client(*verb, environment).await,
+    }
+}
+
+async fn examine(environment: &Environment, json: bool) -> u8 {
+    let state_dir = environment.get("POND_STATE_DIR").map_or(".pond-state", String::as_str);
+    let findings = doctor::examine(state_dir.as_ref()).await;
+    let well = doctor::is_well(&findings);
+    if json {
+        println!("{}", serde_json::json!({"ok": well, "findings": findings}));
+    } else {
+        print!("{}", doctor::report(&findings));
+    }
+    if well { program::OK } else { program::FAILED }
+}
+
+async fn client(verb: ClientVerb, environment: Environment) -> u8 {
+    let (sender, interrupts) = mpsc::channel(4);
+    tokio::spawn(async move { while tokio::signal::ctrl_c().await.is_ok() && sender.send(()).await.is_ok() {} });
+    let about = cli::Program {
+        command: Pond::command(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    match Io::process(move |name| environment.get(name).cloned(), interrupts) {
+        Ok(io) => cli::run(verb, about, io).await.code(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            program::USAGE
+        }
+    }
+}

@@ -3,11 +3,13 @@
 //! The scripted model speaks the providers' wires over real HTTP on loopback and keeps its own bill; nothing in the engine
 //! knows about it.
 
+mod run;
 mod sample;
 mod script;
 mod scripted;
 mod wire;
 
+pub use run::run;
 pub use sample::{SAMPLE_PROMPT, Sample, SampleError, fixing_script};
 pub use script::{Counts, Fault, Script, ToolUse, Turn};
 pub use scripted::{Bill, Recorded, ScriptedModel};

@@ -18,6 +18,10 @@ pub(super) struct Host {
 
 #[async_trait]
 impl Running for Host {
+    fn enforcement(&self) -> Enforcement {
+        Enforcement::Rlimits
+    }
+
     async fn exec(&self, exec: Exec) -> Result<Process, SandboxError> {
         assert!(!exec.argv.is_empty() && exec.argv.iter().all(|argument| !argument.contains('\0')));
         let mut command = Command::new(&exec.argv[0]);

@@ -1,0 +1,125 @@
+//! Every setting: a value that reads, values that do not, and what is told of them.
+
+use super::*;
+
+const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    let environment = pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Settings::read(&environment, Role::Server).map_err(|bad| {
+        let text: String = bad.iter().map(ToString::to_string).collect();
+        assert!(!text.contains("CANARY"), "{text}");
+        bad.into_iter().map(|bad| bad.variable).collect()
+    })
+}
+
+#[test]
+fn an_empty_environment_is_the_default() {
+    let settings = read(&[]).unwrap();
+    assert_eq!(settings.server.bind.to_string(), "127.0.0.1:8001");
+    assert_eq!(settings.engine.lease.as_secs(), 30);
+    assert!(settings.pool.is_none() && settings.warnings.is_empty() && settings.engine.require_sandbox);
+    assert!(Settings::read(&Environment::new(), Role::Up).unwrap().pool.is_some());
+}
+
+#[test]
+fn c17_81_each_bad_setting_is_named_and_never_told() {
+    let bad: &[(&str, &[&str])] = &[
+        ("POND_BIND", &["CANARY", "8001", "127.0.0.1", "127.0.0.1:99999"]),
+        ("POND_PUBLIC_URL", &["CANARY", "ftp://x", "https://CANARY@x"]),
+        ("POND_ENV_LABEL", &["a\u{7}CANARY"]),
+        ("POND_SERVICE_TOKEN", &["CANARY", "CANARY with spaces in it"]),
+        ("POND_SERVICE_TOKEN_FILE", &["/nowhere/CANARY"]),
+        ("POND_DATABASE_URL", &["CANARY", "mysql://CANARY", "sqlite://"]),
+        ("POND_MASTER_KEY", &["CANARY", "QUFB"]),
+        ("POND_SOURCE_KEY", &["CANARY"]),
+        ("POND_BLOB_URL", &["CANARY", "https://CANARY", "s3://CANARY"]),
+        ("POND_BLOB_SHARED", &["yes"]),
+        ("POND_REQUIRE_SANDBOX", &["no", "CANARY"]),
+        ("POND_EMBEDDED_POOL", &["on"]),
+        ("POND_EMBEDDED_CONCURRENCY", &["0", "-1", "CANARY"]),
+        ("POND_DISPATCH_NO_WORKER_GRACE_SEC", &["0", "-1"]),
+        ("POND_WORKER_OFFLINE_SEC", &["0"]),
+        ("POND_CANCEL_GRACE_SEC", &["0", "1.5"]),
+        ("POND_LEASE_SEC", &["0", "5"]),
+        ("POND_HEARTBEAT_SEC", &["11", "0"]),
+        ("POND_MAX_ATTEMPTS", &["0"]),
+        ("POND_RUN_MAX_PARALLEL", &["0"]),
+        ("POND_PROJECT_MAX_QUEUED", &["0"]),
+        ("POND_STAGE_TIMEOUT_SEC", &["0", "CANARY"]),
+        ("POND_DEFAULT_HARNESS", &["CANARY with space"]),
+        ("POND_DEFAULT_MODEL", &["CANARY/x"]),
+        ("POND_LOCAL_SOURCE_ROOT", &["/nowhere/CANARY"]),
+        ("POND_GIT_MAX_BYTES", &["0", "1GiB"]),
+        ("POND_TARBALL_MAX_BYTES", &["-1"]),
+        ("POND_S3_MAX_BYTES", &["x"]),
+        ("POND_FOLDER_MAX_BYTES", &["x"]),
+        ("POND_BUNDLE_MAX_BYTES", &["0"]),
+        ("POND_SOURCE_MAX_FILES", &["0"]),
+        (
+            "POND_OUTBOUND_ALLOW_PRIVATE",
+            &["CANARY", "*:80", "x=CANARY:80", "10.0.0.1"],
+        ),
+        ("POND_MODEL_ALLOW_PRIVATE", &["CANARY", "git=CANARY:80"]),
+        ("POND_RESOLVER", &["CANARY", "127.0.0.1"]),
+        ("POND_EXTRA_CA_FILE", &["/nowhere/CANARY"]),
+        ("POND_LOG_MAX_BYTES", &["0"]),
+        ("POND_ARTIFACT_MAX_BYTES", &["0"]),
+    ];
+    for (variable, values) in bad {
+        for value in *values {
+            assert_eq!(
+                read(&[(variable, value)]).err(),
+                Some(vec![(*variable).to_owned()]),
+                "{value}"
+            );
+        }
+        assert!(read(&[(variable, " ")]).is_ok(), "an empty {variable} is not set");
+    }
+    let several = read(&[("POND_BIND", "x"), ("POND_LEASE_SEC", "x")]).err().unwrap();
+    assert_eq!(several, ["POND_BIND", "POND_LEASE_SEC"]);
+}
+
+#[test]
+fn c17_109_several_servers_need_what_they_share() {
+    let url = ("POND_DATABASE_URL", "postgres://u:CANARY@h/db");
+    let key = ("POND_MASTER_KEY", KEY);
+    let token = ("POND_SERVICE_TOKEN", "a-token-of-the-service");
+    let (blobs, shared) = (("POND_BLOB_URL", "file:///srv/blobs"), ("POND_BLOB_SHARED", "1"));
+    assert_eq!(read(&[url, token, blobs, shared]).err().unwrap(), ["POND_MASTER_KEY"]);
+    assert_eq!(read(&[url, key, blobs, shared]).err().unwrap(), ["POND_SERVICE_TOKEN"]);
+    assert_eq!(read(&[url, key, token, blobs]).err().unwrap(), ["POND_BLOB_URL"]);
+    assert_eq!(read(&[url, key, token]).err().unwrap(), ["POND_BLOB_URL"]);
+    let settings = read(&[url, key, token, blobs, shared]).unwrap();
+    assert_eq!(settings.store.blobs, Blobs::Folder("/srv/blobs".into()));
+    assert!(!format!("{settings:?}").contains("CANARY"));
+}
+
+#[test]
+fn secrets_come_from_files_and_odd_names_warn() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "a-token-of-the-service\n").unwrap();
+    let path = file.to_str().unwrap();
+    let settings = read(&[
+        ("POND_SERVICE_TOKEN_FILE", path),
+        ("POND_LAESE_SEC", "CANARY"),
+        ("POND_URL", "x"),
+    ])
+    .unwrap();
+    assert_eq!(
+        settings.server.service_token.unwrap().expose(),
+        "a-token-of-the-service"
+    );
+    assert_eq!(settings.warnings, ["POND_LAESE_SEC is no setting of Pond"]);
+    let both = read(&[
+        ("POND_SERVICE_TOKEN_FILE", path),
+        ("POND_SERVICE_TOKEN", "a-token-of-the-service"),
+    ]);
+    assert_eq!(both.err().unwrap(), ["POND_SERVICE_TOKEN"]);
+    let later = read(&[("POND_OIDC_ISSUER", "x")]).unwrap();
+    assert_eq!(later.warnings, ["POND_OIDC_ISSUER has no effect in this version"]);
+}

@@ -1,0 +1,64 @@
+//! The embedded pool: a worker in the server's own process.
+
+use pond_core::EngineSettings;
+use pond_core::outbound::{AllowPrivate, Purpose};
+use pond_worker::work::WorkerSettings;
+
+use super::Role;
+use super::reader::Reader;
+use super::sources::SourceSettings;
+
+/// What the embedded worker is told beside its state folder.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// Jobs at once.
+    pub concurrency: u32,
+    /// Private addresses of model providers.
+    pub model_allow_private: AllowPrivate,
+    /// Whether jobs of profile `none` are taken.
+    pub allow_unconfined: bool,
+    dialer: pond_worker::net::DialerSettings,
+    bundle: pond_core::sources::Limits,
+}
+
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    role: Role,
+    sources: &SourceSettings,
+    engine: &EngineSettings,
+) -> Option<PoolSettings> {
+    let on = reader.boolean("POND_EMBEDDED_POOL").unwrap_or(role == Role::Up);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let concurrency = reader.number("POND_EMBEDDED_CONCURRENCY", cores, 1..=1024);
+    let allow = reader
+        .text("POND_MODEL_ALLOW_PRIVATE")
+        .map(|text| AllowPrivate::parse_for(Purpose::Model, text));
+    let model_allow_private = allow.transpose().unwrap_or_else(|bad| {
+        reader.bad("POND_MODEL_ALLOW_PRIVATE", bad.to_string());
+        None
+    });
+    on.then(|| PoolSettings {
+        concurrency: u32::try_from(concurrency).unwrap_or(1),
+        model_allow_private: model_allow_private.unwrap_or_default(),
+        // An operator who lets the engine take such stages lets the worker of the same process run them.
+        allow_unconfined: !engine.require_sandbox,
+        dialer: sources.dialer.clone(),
+        bundle: engine.source_caps.bundle(),
+    })
+}
+
+impl PoolSettings {
+    /// As the worker takes them.
+    pub(crate) fn worker(&self, state_dir: std::path::PathBuf) -> WorkerSettings {
+        WorkerSettings {
+            name: "embedded".into(),
+            concurrency: self.concurrency,
+            allow_unconfined: self.allow_unconfined,
+            model_allow_private: self.model_allow_private.clone(),
+            resolver: self.dialer.resolver,
+            extra_ca: self.dialer.extra_ca.clone(),
+            bundle: self.bundle,
+            ..WorkerSettings::new(state_dir)
+        }
+    }
+}
