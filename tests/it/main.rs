@@ -4,6 +4,7 @@ mod config;
 mod http;
 mod pool;
 mod preflight;
+mod process;
 mod recovery;
 mod runs;
 mod sources;

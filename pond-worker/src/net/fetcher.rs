@@ -8,9 +8,9 @@ use pond_core::sources::{
     Caps, Folder, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch, TreeError, digest,
 };
 
-use super::{Dialer, DialerSettings, SetupError};
 use super::folder::{FolderRoot, copy_folder};
 use super::git::GitFetcher;
+use super::{Dialer, DialerSettings, SetupError};
 
 /// Fetches sources of every kind.
 #[derive(Debug)]
