@@ -4,6 +4,8 @@
 mod ends;
 #[path = "work/leaves.rs"]
 mod leaves;
+#[path = "work/links.rs"]
+mod links;
 #[path = "work/lives.rs"]
 mod lives;
 #[path = "work/secrets.rs"]

@@ -452,6 +452,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case builds an automaton of its own.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn any_chunking_gives_the_same_and_none_leaks(
             secret in "[ab\"/ü]{6,16}",

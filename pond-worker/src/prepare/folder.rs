@@ -187,7 +187,7 @@ mod tests {
         let inner = temp.path().join("job/a/b");
         fs::create_dir_all(&inner).expect("folders");
         fs::write(inner.join("file"), "x").expect("a file");
-        fs::set_permissions(&inner, fs::Permissions::from_mode(0)).expect("closed");
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o000)).expect("closed");
         remove(&temp.path().join("job")).expect("removed");
         assert!(!temp.path().join("job").exists());
         remove(&temp.path().join("job")).expect("what is not there needs no removing");

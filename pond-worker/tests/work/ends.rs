@@ -6,16 +6,16 @@ use pond_core::EngineSettings;
 use pond_core::scope::Scope;
 use serde_json::json;
 
-use super::world::{World, processes_with, quick};
+use super::world::{World, napping, quick};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c17_14_a_timeout_leaves_no_process() {
     let world = World::start().await;
-    let script = "trap '' TERM; setsid sleep 71401 & sleep 71402 & while :; do sleep 71403; done";
+    let script = "trap '' TERM; setsid sleep @401 & sleep @402 & while :; do sleep @403; done";
     let run = world.submit_with(script, json!({}), json!({"timeout_sec": 1})).await;
     let ended = world.ended(run).await;
     assert_eq!(ended.failure(), ("timeout", "ran longer than its 1 s"));
-    assert_eq!(processes_with("7140"), Vec::<u32>::new());
+    assert_eq!(napping("40"), Vec::<u32>::new());
     world.close().await;
 }
 
@@ -42,8 +42,8 @@ async fn c17_15_a_cooperative_job_is_cancelled_within_a_second_also_without_a_fr
 #[tokio::test(flavor = "multi_thread")]
 async fn c17_15_a_job_that_ignores_it_and_forks_twice_is_gone_within_twelve_seconds() {
     let world = World::with(EngineSettings::default(), |_| {}).await;
-    let script = "trap '' TERM; (setsid sh -c 'trap \"\" TERM; (setsid sleep 71501 &) ; sleep 71502' &) ; echo ready; \
-                  while :; do sleep 71503; done";
+    let script = "trap '' TERM; (setsid sh -c 'trap \"\" TERM; (setsid sleep @501 &) ; sleep @502' &) ; echo ready; \
+                  while :; do sleep @503; done";
     let run = world.submit(script, json!({})).await;
     world.said(run, "ready").await;
     let asked = Instant::now();
@@ -51,7 +51,7 @@ async fn c17_15_a_job_that_ignores_it_and_forks_twice_is_gone_within_twelve_seco
     let ended = world.ended(run).await;
     let took = asked.elapsed();
     ended.is_cancelled();
-    assert_eq!(processes_with("7150"), Vec::<u32>::new());
+    assert_eq!(napping("50"), Vec::<u32>::new());
     assert!(
         (Duration::from_secs(9)..Duration::from_secs(12)).contains(&took),
         "{took:?}"

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::world::{PATIENCE, World, processes_with};
+use super::world::{PATIENCE, World, napping};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c17_106_a_worker_that_comes_back_gives_its_leases_back_at_once() {
     let mut world = World::start().await;
     // The source is the same in both attempts; the time tells them apart.
-    let script =
-        "echo attempt; if [ $(date +%s) -lt $UNTIL ]; then sleep 71601; fi; echo done > $POND_OUTPUT_DIR/r.txt";
+    let script = "echo attempt; if [ $(date +%s) -lt $UNTIL ]; then sleep @601; fi; echo done > $POND_OUTPUT_DIR/r.txt";
     let now = std::process::Command::new("date")
         .arg("+%s")
         .output()
@@ -32,7 +31,7 @@ async fn c17_106_a_worker_that_comes_back_gives_its_leases_back_at_once() {
     assert_eq!(ended.attempt(), 2);
     assert!(ended.said("was lost with its worker"));
     assert_eq!(ended.text("r.txt"), "done\n");
-    assert_eq!(processes_with("71601"), Vec::<u32>::new());
+    assert_eq!(napping("601"), Vec::<u32>::new());
     world.close().await;
 }
 
@@ -40,13 +39,13 @@ async fn c17_106_a_worker_that_comes_back_gives_its_leases_back_at_once() {
 async fn a_worker_that_leaves_gives_its_jobs_back() {
     let mut world = World::start().await;
     let run = world
-        .submit("echo attempt; [ -e /proc/self ] && sleep 71611", json!({}))
+        .submit("echo attempt; [ -e /proc/self ] && sleep @611", json!({}))
         .await;
     world.said(run, "attempt").await;
     let left = Instant::now();
     world.pool.take().expect("a worker").shutdown().await;
     assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
-    assert_eq!(processes_with("71611"), Vec::<u32>::new());
+    assert_eq!(napping("611"), Vec::<u32>::new());
     assert_eq!(world.job_folders(), Vec::<std::path::PathBuf>::new());
     world.embed_again().await;
     let twice = async {
@@ -79,7 +78,7 @@ async fn c17_91_two_jobs_have_two_uids_of_the_range() {
         "this test is about a worker that runs as root"
     );
     let world = World::start().await;
-    let script = "echo mine > own.txt; echo ready; sleep 71621";
+    let script = "echo mine > own.txt; echo ready; sleep @621";
     let runs = [
         world.submit(script, json!({})).await,
         world.submit(script, json!({})).await,

@@ -1,10 +1,13 @@
 //! Keys: used, counted, and nowhere to be found.
 
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
 use pond_core::scope::Scope;
 use pond_server::demo::{SAMPLE_PROMPT, Sample, Script, ScriptedModel, Turn, fixing_script};
 use serde_json::json;
 
-use super::world::{Ended, World, allow, quick};
+use super::world::{Ended, World, allow, napping, own_naps, processes_with, quick};
 
 async fn world_with(model: &ScriptedModel, provider: &str) -> World {
     let address = model.addr;
@@ -79,12 +82,55 @@ async fn c17_111_mini_fixes_the_sample_by_a_router_with_its_own_key() {
     mini_fixes_the_sample("openrouter").await;
 }
 
-/// Shows all of what a job can see of itself and its like, and asks the broker.
+/// Shows all of what a job can see of itself and its like, and then waits to be looked at.
 const LOOK: &str = r#"env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n'
 find $HOME /tmp /run /work /output /etc -type f -exec cat {} + 2>/dev/null
-grep -a -c . /proc/self/maps
-exec 2>&1
-echo "base $ANTHROPIC_BASE_URL key ${ANTHROPIC_API_KEY:-none}""#;
+echo "base $ANTHROPIC_BASE_URL key ${ANTHROPIC_API_KEY:-none}"
+echo all seen; sleep @801"#;
+
+/// Whether the memory, environment or arguments of a process of a job's uid hold these bytes; and how many there were.
+fn found_in_processes_of_jobs(wanted: &str) -> (bool, usize) {
+    let (mut found, mut seen) = (false, 0);
+    for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
+        let process = entry.path();
+        let is_jobs = std::fs::metadata(&process).is_ok_and(|meta| (200_000..=265_535).contains(&meta.uid()));
+        let is_process = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.parse::<u32>().is_ok());
+        if !is_process || !is_jobs {
+            continue;
+        }
+        seen += 1;
+        for part in ["environ", "cmdline"] {
+            found |= holds(&std::fs::read(process.join(part)).unwrap_or_default(), wanted);
+        }
+        found |= memory_holds(&process, wanted);
+    }
+    (found, seen)
+}
+
+fn memory_holds(process: &Path, wanted: &str) -> bool {
+    let maps = std::fs::read_to_string(process.join("maps")).unwrap_or_default();
+    let Ok(memory) = std::fs::File::open(process.join("mem")) else {
+        return false;
+    };
+    maps.lines().any(|line| {
+        let (range, rest) = line.split_once(' ').expect("a map");
+        let (start, end) = range.split_once('-').expect("a range");
+        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).expect("hex"));
+        if !rest.starts_with("rw") || end - start > 64 << 20 {
+            return false;
+        }
+        let mut bytes = vec![0; usize::try_from(end - start).expect("small")];
+        let read = memory.read_at(&mut bytes, start).unwrap_or(0);
+        holds(&bytes[..read], wanted)
+    })
+}
+
+fn holds(bytes: &[u8], wanted: &str) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c17_72_the_key_is_nowhere_in_a_confined_sandbox() {
@@ -93,14 +139,46 @@ async fn c17_72_the_key_is_nowhere_in_a_confined_sandbox() {
     let harness = json!({"key": "looker", "command_template": ["/bin/sh", "-s"], "capability": "harness.shell", "wire": "anthropic",
         "files": [{"path": ".agent/settings", "content": "key={{SECRET:ANTHROPIC_API_KEY}} at={{BROKER_URL}} model={{MODEL}}"}]});
     world.harness(harness).await;
-    // Said before the output is redacted: had the real key been there, the mark would be.
-    let ended = world.run(LOOK, json!({"harness": "looker", "model": "m"})).await;
-    ended.is_done();
+    let run = world.submit(LOOK, json!({"harness": "looker", "model": "m"})).await;
+    world.said(run, "all seen").await;
+    let (dummy, seen) = found_in_processes_of_jobs("pond-dummy-key-that-opens-nothing");
+    assert!(dummy && seen >= 2, "the search finds what is there: {seen} processes");
+    let (real, _) = found_in_processes_of_jobs(model.key());
+    assert!(!real, "the key is in the memory of a job");
+    assert_eq!(
+        processes_with(model.key()),
+        Vec::<u32>::new(),
+        "the host's process list"
+    );
+    world.pond.runs().cancel(Scope::Org, run).await.expect("cancelled");
+    let ended = world.ended(run).await;
     no_key(&ended, model.key());
+    // Had the real key been there, its mark would be here.
     assert!(!ended.said("[redacted:"), "a secret was there: {:?}", ended.lines);
     assert!(!ended.said("OTHER_SECRET"));
     assert!(ended.said("base http://127.0.0.1:") && ended.said("key sk-ant-"));
     assert!(ended.said("at=http://127.0.0.1:") && ended.said("model=scripted-1"));
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c17_72_the_tools_of_mini_see_no_key_either() {
+    let look = json!({"command": "env; cat /proc/[0-9]*/environ | tr '\\0' '\\n'; env > seen.txt; env > $POND_OUTPUT_DIR/env.txt"});
+    let turns = vec![Turn::tool("", "shell", look), Turn::text("done")];
+    let model = ScriptedModel::start(Script { turns }).await.expect("a port");
+    let world = world_with(&model, "anthropic").await;
+    let ended = world.run("look", json!({"harness": "mini", "model": "m"})).await;
+    ended.is_done();
+    no_key(&ended, model.key());
+    assert!(ended.text("env.txt").contains("ANTHROPIC_API_KEY=sk-ant-") && !ended.artifacts["env.txt"].1);
+    assert!(ended.text("changes.patch").contains("ANTHROPIC_API_KEY=sk-ant-"));
+    let asked = model.requests();
+    assert!(
+        asked
+            .iter()
+            .all(|request| !request.body.to_string().contains(model.key())),
+        "nor was it told to the model"
+    );
     world.close().await;
 }
 
@@ -139,7 +217,7 @@ async fn c17_86_an_unconfined_job_has_the_values_and_its_output_does_not() {
 async fn c17_71_a_broker_that_dies_ends_the_job_with_a_clear_error() {
     let model = ScriptedModel::start(Script {
         turns: vec![
-            Turn::tool("", "shell", json!({"command": "echo ready; sleep 71701"})),
+            Turn::tool("", "shell", json!({"command": own_naps("echo ready; sleep @701")})),
             Turn::text("done"),
         ],
     })
@@ -147,13 +225,13 @@ async fn c17_71_a_broker_that_dies_ends_the_job_with_a_clear_error() {
     .expect("a port");
     let world = world_with(&model, "anthropic").await;
     let run = world.submit("x", json!({"harness": "mini", "model": "m"})).await;
-    world.said(run, "sleep 71701").await;
+    world.said(run, &own_naps("sleep @701")).await;
     std::fs::remove_file(world.job_folder().join("broker.sock")).expect("the broker's address");
     let ended = world.ended(run).await;
     let (code, message) = ended.failure();
     assert_eq!(code, "internal");
     assert!(message.contains("broker"), "{message}");
-    assert_eq!(super::world::processes_with("71701"), Vec::<u32>::new());
+    assert_eq!(napping("701"), Vec::<u32>::new());
     world.close().await;
 }
 

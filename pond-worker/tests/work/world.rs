@@ -104,14 +104,14 @@ impl World {
         config.put::<Model>(Owner::Org, &model).await.expect("a model");
     }
 
-    /// Submits one stage on the source; `more` is put into its executor, over what stands there.
+    /// Submits one stage on the source, with naps of our own; `more` is put into its executor, over what stands there.
     pub(super) async fn submit(&self, prompt: &str, more: Value) -> RunId {
         self.submit_with(prompt, more, json!({})).await
     }
 
     pub(super) async fn submit_with(&self, prompt: &str, more: Value, stage: Value) -> RunId {
         let mut executor = json!({
-            "kind": "swarm", "harness": "shell", "prompt": prompt,
+            "kind": "swarm", "harness": "shell", "prompt": own_naps(prompt),
             "sandbox": {"profile": "untrusted-code-write"},
         });
         merge(&mut executor, more);
@@ -306,7 +306,17 @@ pub(super) fn allow(address: std::net::SocketAddr) -> AllowPrivate {
     AllowPrivate::parse_for(pond_core::outbound::Purpose::Model, &address.to_string()).expect("an exception")
 }
 
-/// Whether a process with this text among its arguments is there.
+/// Makes each `sleep @n` one that only this test program can have started.
+pub(super) fn own_naps(script: &str) -> String {
+    script.replace("sleep @", &format!("sleep {}00", std::process::id()))
+}
+
+/// The processes of `sleep @n` for every n that begins so.
+pub(super) fn napping(n: &str) -> Vec<u32> {
+    processes_with(&format!("sleep\0{}00{n}", std::process::id()))
+}
+
+/// The processes that have this text among their arguments.
 pub(super) fn processes_with(text: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
