@@ -129,7 +129,7 @@ async fn no_edits_give_zero_bytes() {
 }
 
 #[tokio::test]
-async fn every_kind_of_change_is_told_and_applies() {
+async fn c17_30_every_kind_of_change_is_told_and_applies() {
     let trees = Trees::new();
     for name in ["changed", "gone", "mode", "kind"] {
         trees.both(name, format!("{name}\nline\nline\n"));
@@ -196,7 +196,7 @@ async fn ignored_files_are_listed_and_not_in_the_patch() {
 }
 
 #[tokio::test]
-async fn nothing_in_the_edited_tree_is_obeyed() {
+async fn c17_122_nothing_in_the_edited_tree_is_obeyed() {
     let trees = Trees::new();
     trees.both("text", "a\r\nb $Id$\n");
     trees.both("hidden", "one\n");

@@ -11,7 +11,7 @@ use pond_tests::worker::claim;
 use pond_tests::world::{body, shell, stage};
 use pond_tests::{Backend, PlayedWorker, World, on_every_store};
 
-fn stale(result: pond_core::Result<()>) -> bool {
+fn stale(result: &pond_core::Result<()>) -> bool {
     matches!(
         result,
         Err(Error::Conflict {
@@ -40,8 +40,8 @@ on_every_store! {
         assert_eq!(run.head.state.stages[0].worker(), Some(worker.info.id));
         let lines = world.pond.runs().logs(Scope::Org, id, 0, 500, Some("fix")).await.unwrap();
         assert_eq!(lines.len(), 3, "a repeated chunk is stored once");
-        assert!(stale(worker.lines(&job, 2, &["late"]).await));
-        assert!(stale(worker.finish(&job, JobEnd::Done).await));
+        assert!(stale(&worker.lines(&job, 2, &["late"]).await));
+        assert!(stale(&worker.finish(&job, JobEnd::Done).await));
     }
 
     async fn a_poll_that_waits_gets_work_the_moment_it_is_there(world: World) {
@@ -93,8 +93,8 @@ on_every_store! {
         let second = PlayedWorker::with(&world.pond, first.info.id, &capabilities);
         let again = second.job().await;
         assert_eq!((again.id, again.attempt), (job.id, 2));
-        assert!(stale(first.lines(&job, 0, &["from the grave"]).await));
-        assert!(stale(first.finish(&job, JobEnd::Done).await));
+        assert!(stale(&first.lines(&job, 0, &["from the grave"]).await));
+        assert!(stale(&first.finish(&job, JobEnd::Done).await));
         second.finish(&again, JobEnd::Done).await.unwrap();
         assert_eq!(world.ended(id).await.head.state.phase.status(), RunStatus::Done);
         // A third life finds nothing to give back, and a job lost twice is not tried again.
@@ -150,7 +150,7 @@ async fn a_lease_that_ends_gives_the_job_to_another() {
     assert_eq!((again.id, again.attempt), (job.id, 2));
     let beats = first.link.heartbeat(vec![Beat { claim: claim(&job) }]).await.unwrap();
     assert_eq!(beats, [BeatAnswer::Stale]);
-    assert!(stale(first.finish(&job, JobEnd::Done).await));
+    assert!(stale(&first.finish(&job, JobEnd::Done).await));
     second.finish(&again, JobEnd::Done).await.unwrap();
     assert_eq!(world.ended(id).await.head.state.phase.status(), RunStatus::Done);
 }

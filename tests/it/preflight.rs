@@ -13,7 +13,7 @@ use pond_tests::world::{body, shell, stage};
 use pond_tests::{Backend, PlayedWorker, World};
 use serde_json::{Value, json};
 
-fn swarm(fields: Value) -> Value {
+fn swarm(fields: &Value) -> Value {
     let mut executor = json!({"kind": "swarm", "prompt": "x", "sandbox": {"profile": "untrusted-code-write"}});
     for (name, value) in fields.as_object().unwrap() {
         executor[name] = value.clone();
@@ -66,11 +66,11 @@ async fn world() -> World {
 fn fixtures() -> Vec<(&'static str, Severity, Value)> {
     use Severity::{Error, Info, Warning};
     let none = json!({"sandbox": {"profile": "none"}, "harness": "shell"});
-    let sandbox = |block: Value| swarm(json!({"harness": "shell", "sandbox": block}));
+    let sandbox = |block: Value| swarm(&json!({"harness": "shell", "sandbox": block}));
     vec![
         ("definition_invalid", Error, body(&[])),
-        ("definition_invalid", Error, swarm(json!({}))),
-        ("definition_invalid", Error, swarm(json!({"harness": "plain"}))),
+        ("definition_invalid", Error, swarm(&json!({}))),
+        ("definition_invalid", Error, swarm(&json!({"harness": "plain"}))),
         (
             "sandbox_invalid",
             Error,
@@ -99,40 +99,40 @@ fn fixtures() -> Vec<(&'static str, Severity, Value)> {
         (
             "sandbox_invalid",
             Error,
-            swarm(json!({"harness": "asks", "model": "good"})),
+            swarm(&json!({"harness": "asks", "model": "good"})),
         ),
-        ("unconfined_sandbox", Error, swarm(none)),
-        ("no_capable_worker", Warning, swarm(json!({"harness": "shell"}))),
-        ("harness_unregistered", Warning, swarm(json!({"harness": "nobody"}))),
+        ("unconfined_sandbox", Error, swarm(&none)),
+        ("no_capable_worker", Warning, swarm(&json!({"harness": "shell"}))),
+        ("harness_unregistered", Warning, swarm(&json!({"harness": "nobody"}))),
         (
             "model_unregistered",
             Error,
-            swarm(json!({"harness": "plain", "model": "nobody"})),
+            swarm(&json!({"harness": "plain", "model": "nobody"})),
         ),
         (
             "credential_missing",
             Error,
-            swarm(json!({"harness": "plain", "model": "gone"})),
+            swarm(&json!({"harness": "plain", "model": "gone"})),
         ),
         (
             "credential_missing",
             Error,
-            swarm(json!({"harness": "plain", "model": "bare"})),
+            swarm(&json!({"harness": "plain", "model": "bare"})),
         ),
         (
             "remote_features",
             Info,
-            swarm(json!({"harness": "plain", "model": "open"})),
+            swarm(&json!({"harness": "plain", "model": "open"})),
         ),
         (
             "provider_not_brokered",
             Error,
-            swarm(json!({"harness": "plain", "model": "odd"})),
+            swarm(&json!({"harness": "plain", "model": "odd"})),
         ),
         (
             "wire_mismatch",
             Warning,
-            swarm(json!({"harness": "talks", "model": "good"})),
+            swarm(&json!({"harness": "talks", "model": "good"})),
         ),
     ]
 }
@@ -185,7 +185,7 @@ async fn c17_39_a_key_in_a_variable_is_told() {
         .put::<Variable>(Owner::Org, &variable)
         .await
         .unwrap();
-    let told = problems(&world, &swarm(json!({"harness": "shell"}))).await;
+    let told = problems(&world, &swarm(&json!({"harness": "shell"}))).await;
     assert!(
         told.iter().any(|problem| problem.code == "secret_in_environment"),
         "{told:?}"
@@ -196,7 +196,7 @@ async fn c17_39_a_key_in_a_variable_is_told() {
 #[tokio::test]
 async fn c17_33_a_name_left_out_means_the_only_one_and_with_two_is_a_fault_there() {
     let world = World::on(Backend::Memory).await.with_shell().await;
-    let unnamed = swarm(json!({}));
+    let unnamed = swarm(&json!({}));
     let codes: BTreeSet<_> = problems(&world, &unnamed)
         .await
         .into_iter()
@@ -215,11 +215,11 @@ async fn c17_33_a_name_left_out_means_the_only_one_and_with_two_is_a_fault_there
         told[0].pointer.as_deref(),
         Some("/definition/stages/0/executor/harness")
     );
-    let told = problems(&world, &swarm(json!({"harness": "mini"}))).await;
+    let told = problems(&world, &swarm(&json!({"harness": "mini"}))).await;
     assert_eq!(told[0].code, "model_unregistered");
     let model = json!({"key": "m", "provider": "anthropic", "model_id": "m", "credential_name": "c"});
     world.pond.config().put::<Model>(Owner::Org, &model).await.unwrap();
-    let told = problems(&world, &swarm(json!({"harness": "mini"}))).await;
+    let told = problems(&world, &swarm(&json!({"harness": "mini"}))).await;
     assert_eq!(told[0].code, "credential_missing", "the only model was found");
 }
 
@@ -242,7 +242,7 @@ async fn c17_41_profile_none_is_refused_by_default_and_at_dispatch_when_the_sett
         ..EngineSettings::default()
     };
     let world = World::with(Backend::Sqlite, lenient).await.with_shell().await;
-    let submission = swarm(json!({"harness": "shell", "sandbox": {"profile": "none"}}));
+    let submission = swarm(&json!({"harness": "shell", "sandbox": {"profile": "none"}}));
     let told = problems(&world, &submission).await;
     let told = told
         .iter()

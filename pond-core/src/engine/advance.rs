@@ -8,7 +8,8 @@ use crate::id::{JobId, WorkerId};
 use crate::logs::{LogLine, LogSource};
 use crate::pool::{JobChange, JobRow};
 use crate::runs::{
-    Failure, FailureCode, Plan, RunOutcome, Situation, StageEvent, StageOutcome, StagePhase, Transition, plan,
+    Failure, FailureCode, Plan, RunOutcome, Situation, StageEvent, StageOutcome, StagePhase, StageState, Transition,
+    plan,
 };
 
 /// Applies what the plan settles, and gives the plan for what is left to do.
@@ -88,7 +89,7 @@ pub(crate) fn cancel_live_jobs(draft: &mut Draft<'_>) -> Result<Vec<(WorkerId, J
 /// Takes a job back whose worker lost it: it waits again, or, after its last attempt or a cancel, its stage ends.
 pub(crate) fn take_back(draft: &mut Draft<'_>, job: &JobRow, settings: &EngineSettings) -> Result<()> {
     let index = usize::try_from(job.stage).unwrap_or(usize::MAX);
-    let held = draft.state().stages.get(index).and_then(|stage| stage.job()) == Some(job.id);
+    let held = draft.state().stages.get(index).and_then(StageState::job) == Some(job.id);
     if !held {
         draft.job(JobChange::End(job.id));
         return Ok(());

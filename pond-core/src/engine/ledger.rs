@@ -226,10 +226,10 @@ impl Ledger {
                     } = loaded;
                     let head = RunHead {
                         state,
-                        owner,
                         revision,
                         next_event,
                         log_bytes,
+                        owner,
                         ..head
                     };
                     *slot = Some(Loaded {

@@ -70,7 +70,7 @@ impl InProcessLink {
             }
             Ok(())
         };
-        self.greeted.get_or_try_init(greet).await.map(|()| ())
+        self.greeted.get_or_try_init(greet).await.copied()
     }
 
     /// Claims what fits and starts it.

@@ -70,7 +70,7 @@ pub(crate) async fn check(subject: &Subject<'_>) -> Vec<Problem> {
 }
 
 /// The swarm stages of a workflow, with their places.
-fn swarms<'a>(definition: &'a Definition) -> impl Iterator<Item = (usize, &'a Stage, &'a Swarm)> {
+fn swarms(definition: &Definition) -> impl Iterator<Item = (usize, &Stage, &Swarm)> {
     definition
         .stages
         .iter()

@@ -80,7 +80,7 @@ fn link(name: &str, target: &str) -> Vec<u8> {
 }
 
 #[test]
-fn hostile_archives_are_refused_whole() {
+fn c17_37_hostile_archives_are_refused_whole() {
     let good = file("good", b"x");
     let pax = |key: &str, value: &str| {
         let mut line = format!(" {key}={value}\n");

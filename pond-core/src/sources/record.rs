@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_git_must_not_get_are_faults() {
+    fn c17_34_urls_that_git_must_not_get_are_faults() {
         for url in [
             "https://user:pw@example.com/a",
             "http://example.com/a",

@@ -35,7 +35,7 @@ fn sum<'a>(calls: impl IntoIterator<Item = &'a ModelCall>) -> Bill {
 }
 
 #[tokio::test]
-async fn usage_equals_the_providers_own_bill_on_every_wire_streamed_and_not() {
+async fn c17_21_usage_equals_the_providers_own_bill_on_every_wire_streamed_and_not() {
     for wire in WIRES {
         let turns = vec![
             Turn::tool(

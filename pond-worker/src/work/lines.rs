@@ -16,6 +16,8 @@ use super::{Claimed, Refused};
 const GATHER: Duration = Duration::from_millis(100);
 /// Bytes that are sent without gathering more; a chunk has 256 KiB at most.
 const FULL: usize = 128 << 10;
+/// Turns between streams that are sent without gathering more: each is a chunk of its own.
+const TURNS: usize = 32;
 const MAX_CHUNK: usize = 256 << 10;
 /// What a line takes beside its text.
 const PER_LINE: usize = 32;
@@ -100,20 +102,25 @@ impl Writer {
     }
 }
 
-/// Lines that wait to be sent, by stream.
+/// Lines that wait to be sent, in the order in which they came: a run of lines of one stream is one batch.
 #[derive(Default)]
 struct Gathered {
-    streams: BTreeMap<(LogSource, LogStream), Vec<(Timestamp, String)>>,
+    batches: Vec<Batch>,
     bytes: usize,
 }
 
 impl Gathered {
     fn add(&mut self, batch: Batch) {
         self.bytes += batch.lines.iter().map(cost).sum::<usize>();
-        self.streams
-            .entry((batch.source, batch.stream))
-            .or_default()
-            .extend(batch.lines);
+        match self.batches.last_mut() {
+            Some(last) if (last.source, last.stream) == (batch.source, batch.stream) => last.lines.extend(batch.lines),
+            _ => self.batches.push(batch),
+        }
+    }
+
+    /// Whether to send without gathering more.
+    fn is_full(&self) -> bool {
+        self.bytes >= FULL || self.batches.len() >= TURNS
     }
 }
 
@@ -127,7 +134,7 @@ async fn ship(mut batches: mpsc::Receiver<Batch>, claimed: Claimed) {
         let mut gathered = Gathered::default();
         gathered.add(first);
         let mut until = claimed.clock.sleep(GATHER);
-        while gathered.bytes < FULL {
+        while !gathered.is_full() {
             tokio::select! {
                 biased;
                 batch = batches.recv() => match batch {
@@ -137,7 +144,7 @@ async fn ship(mut batches: mpsc::Receiver<Batch>, claimed: Claimed) {
                 () = &mut until => break,
             }
         }
-        for ((source, stream), lines) in gathered.streams {
+        for Batch { source, stream, lines } in gathered.batches {
             let seq: &mut u64 = numbers.entry((source, stream)).or_default();
             for lines in pieces(lines) {
                 let chunk = Chunk {
@@ -187,6 +194,28 @@ fn pieces(lines: Vec<(Timestamp, String)>) -> Vec<Vec<(Timestamp, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_stay_in_the_order_in_which_they_came() {
+        let mut gathered = Gathered::default();
+        let streams = [
+            LogStream::Stdout,
+            LogStream::Stdout,
+            LogStream::Stderr,
+            LogStream::Stdout,
+        ];
+        for (n, stream) in (0..).zip(streams) {
+            let lines = vec![(Timestamp::from_millis(n), n.to_string())];
+            let source = LogSource::Agent;
+            gathered.add(Batch { source, stream, lines });
+        }
+        let texts: Vec<Vec<String>> = gathered
+            .batches
+            .into_iter()
+            .map(|batch| batch.lines.into_iter().map(|(_, line)| line).collect())
+            .collect();
+        assert_eq!(texts, [vec!["0", "1"], vec!["2"], vec!["3"]]);
+    }
 
     #[test]
     fn a_chunk_stays_below_its_bound_and_no_line_is_lost() {

@@ -26,7 +26,7 @@ fn dialer(allow: &str, resolver: ScriptedResolver) -> (Dialer, Arc<ScriptedResol
 }
 
 #[tokio::test]
-async fn blocked_places_are_never_dialled() {
+async fn c17_35_blocked_places_are_never_dialled() {
     let listener = CountingListener::on("127.0.0.1").await;
     let port = listener.address().port();
     let names = ScriptedResolver::new()
@@ -74,7 +74,7 @@ async fn blocked_places_are_never_dialled() {
 }
 
 #[tokio::test]
-async fn a_name_that_rebinds_is_judged_on_each_connection() {
+async fn c17_35_a_name_that_rebinds_is_judged_on_each_connection() {
     let listener = CountingListener::on("127.0.0.1").await;
     let port = listener.address().port();
     let names = ScriptedResolver::new()

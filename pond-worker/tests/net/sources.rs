@@ -234,7 +234,7 @@ async fn a_name_is_held_to_its_judged_address() {
 }
 
 #[tokio::test]
-async fn blocked_names_are_refused_before_git_dials() {
+async fn c17_35_blocked_names_are_refused_before_git_dials() {
     let listener = CountingListener::on("127.0.0.1").await;
     let port = listener.address().port();
     let scratch = tempfile::tempdir().unwrap();

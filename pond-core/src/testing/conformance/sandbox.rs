@@ -307,7 +307,7 @@ pub async fn the_environment_is_what_was_given(bench: Bench) {
 }
 
 /// No process list of the host shows a program's environment, and none but the program's own process holds it.
-pub async fn the_environment_is_in_no_process_list(bench: Bench) {
+pub async fn c17_91_the_environment_is_in_no_process_list(bench: Bench) {
     let room = bench.start().await;
     let mut sleep = exec(&["sh", "-c", "echo up; read line"]);
     let canary = format!("canary-{}-{}", std::process::id(), room.work.display());
@@ -416,7 +416,7 @@ pub async fn letting_go_ends_everything(bench: Bench) {
 }
 
 /// Home files are there with their content and mode, and the home folder goes with the sandbox.
-pub async fn the_home_folder_is_fresh_and_goes(bench: Bench) {
+pub async fn c17_63_the_home_folder_is_fresh_and_goes(bench: Bench) {
     let file = HomeFile {
         path: ".config/agent/key.json".into(),
         content: Secret::new("{\"a\": 1}"),
@@ -565,14 +565,14 @@ pub async fn use_is_measured(bench: Bench) {
 }
 
 /// No core files.
-pub async fn cores_are_not_written(bench: Bench) {
+pub async fn c17_63_cores_are_not_written(bench: Bench) {
     let room = bench.start().await;
     assert_eq!(room.sh("ulimit -c; ulimit -Hc").await.out, "0\n0\n");
     room.end().await;
 }
 
 /// A fork bomb meets the limit and the host goes on.
-pub async fn processes_are_limited(bench: Bench) {
+pub async fn c17_64_processes_are_limited(bench: Bench) {
     let room = bench.start_as(|spec| spec.limits.pids = 24).await;
     let ended = room.probe(&["forks", "400"]).await;
     // Held at the limit, or ended for having passed it.
@@ -593,7 +593,7 @@ pub async fn processes_are_limited(bench: Bench) {
 }
 
 /// A memory hog meets the limit and the host goes on.
-pub async fn memory_is_limited(bench: Bench) {
+pub async fn c17_64_memory_is_limited(bench: Bench) {
     let room = bench.start_as(|spec| spec.limits.memory = 96 << 20).await;
     let ended = room.probe(&["memory", "600"]).await;
     assert_ne!(ended.exit, Exit::Code(0), "{ended:?}");
@@ -607,7 +607,7 @@ pub async fn memory_is_limited(bench: Bench) {
 }
 
 /// A hog of open files meets the limit.
-pub async fn open_files_are_limited(bench: Bench) {
+pub async fn c17_64_open_files_are_limited(bench: Bench) {
     let room = bench.start().await;
     let ended = room.probe(&["fds"]).await;
     assert!(ended.out.ends_with(" 24\n"), "{ended:?}");
@@ -632,14 +632,14 @@ pub async fn odd_specs_are_refused(bench: Bench) {
 }
 
 /// The one interface is loopback.
-pub async fn only_loopback_is_there(bench: Bench) {
+pub async fn c17_63_only_loopback_is_there(bench: Bench) {
     let room = bench.start().await;
     assert_eq!(room.probe(&["links"]).await.out, "lo\n");
     room.end().await;
 }
 
 /// Nothing that listens on the host is reached, by whatever kind of socket.
-pub async fn host_sockets_are_out_of_reach(bench: Bench) {
+pub async fn c17_63_host_sockets_are_out_of_reach(bench: Bench) {
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = tcp.local_addr().expect("listens").to_string();
     std::net::TcpStream::connect(&address).expect("the control without a sandbox succeeds");
@@ -665,7 +665,7 @@ pub async fn host_sockets_are_out_of_reach(bench: Bench) {
 }
 
 /// No file of the host but those shown, and no process of the host.
-pub async fn the_host_is_out_of_sight(bench: Bench) {
+pub async fn c17_63_the_host_is_out_of_sight(bench: Bench) {
     let room = bench.start().await;
     let secret = bench.folder.join("host-secret");
     fs::write(&secret, "x").expect("own folder");
@@ -756,7 +756,7 @@ pub async fn files_belong_to_the_jobs_own_uid(bench: Bench) {
 }
 
 /// No capability, no way to a new one, and the filter in force.
-pub async fn no_privileges_are_left(bench: Bench) {
+pub async fn c17_63_no_privileges_are_left(bench: Bench) {
     let room = bench.start().await;
     let status = room.run(&["cat", "/proc/self/status"]).await.out;
     let value = |name: &str| {
@@ -772,7 +772,7 @@ pub async fn no_privileges_are_left(bench: Bench) {
 }
 
 /// The calls that make namespaces, mounts, or look into other processes are refused.
-pub async fn dangerous_calls_are_refused(bench: Bench) {
+pub async fn c17_63_dangerous_calls_are_refused(bench: Bench) {
     let room = bench.start().await;
     let ended = room.probe(&["calls"]).await;
     assert_eq!(ended.exit, Exit::Code(0), "{ended:?}");
@@ -793,7 +793,7 @@ pub async fn the_init_is_out_of_reach(bench: Bench) {
 }
 
 /// Own space is limited, and one that fills it meets an error.
-pub async fn disk_space_is_limited(bench: Bench) {
+pub async fn c17_64_disk_space_is_limited(bench: Bench) {
     let room = bench.start_as(|spec| spec.limits.tmpfs = 8 << 20).await;
     let home = room.sh("echo $HOME").await.out.trim().to_owned();
     for place in ["/tmp/x", "/dev/shm/x", &format!("{home}/x")] {
@@ -824,13 +824,13 @@ macro_rules! with_sandbox_cases {
             a_missing_program_is_an_error
             programs_begin_in_the_working_folder
             the_environment_is_what_was_given
-            the_environment_is_in_no_process_list
+            c17_91_the_environment_is_in_no_process_list
             programs_run_side_by_side
             signals_reach_the_whole_session
             nothing_hides_from_the_end
             the_end_is_told_to_readers
             letting_go_ends_everything
-            the_home_folder_is_fresh_and_goes
+            c17_63_the_home_folder_is_fresh_and_goes
             home_files_stay_in_the_home_folder
             a_bridge_leads_to_its_socket
             a_bridge_to_nowhere_is_closed
@@ -838,10 +838,10 @@ macro_rules! with_sandbox_cases {
             background_processes_outlive_their_program
             freezing_stops_and_thawing_goes_on
             use_is_measured
-            cores_are_not_written
-            processes_are_limited
-            memory_is_limited
-            open_files_are_limited
+            c17_63_cores_are_not_written
+            c17_64_processes_are_limited
+            c17_64_memory_is_limited
+            c17_64_open_files_are_limited
             odd_specs_are_refused
         }
     };
@@ -853,15 +853,15 @@ macro_rules! with_sandbox_cases {
 macro_rules! with_confined_sandbox_cases {
     ($($next:ident)::+ $(, $rest:expr)?) => {
         $($next)::+! { $($rest)? ;
-            only_loopback_is_there
-            host_sockets_are_out_of_reach
-            the_host_is_out_of_sight
+            c17_63_only_loopback_is_there
+            c17_63_host_sockets_are_out_of_reach
+            c17_63_the_host_is_out_of_sight
             read_only_places_hold
             files_belong_to_the_jobs_own_uid
-            no_privileges_are_left
-            dangerous_calls_are_refused
+            c17_63_no_privileges_are_left
+            c17_63_dangerous_calls_are_refused
             the_init_is_out_of_reach
-            disk_space_is_limited
+            c17_64_disk_space_is_limited
         }
     };
 }
