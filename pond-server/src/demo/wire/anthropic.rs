@@ -12,7 +12,7 @@ fn stop_reason(answer: &Answer<'_>) -> &'static str {
     }
 }
 
-fn message(answer: &Answer<'_>, content: Vec<Value>, stop: Option<&str>, output: u64) -> Value {
+fn message(answer: &Answer<'_>, content: &[Value], stop: Option<&str>, output: u64) -> Value {
     let counts = answer.turn.counts;
     json!({
         "id": format!("msg_{}", answer.id), "type": "message", "role": "assistant", "model": answer.model,
@@ -37,7 +37,7 @@ pub(super) fn whole(answer: &Answer<'_>) -> Value {
         let id = tool_id(answer, index);
         content.push(json!({"type": "tool_use", "id": id, "name": tool.name, "input": tool.arguments}));
     }
-    message(answer, content, Some(stop_reason(answer)), answer.turn.counts.output)
+    message(answer, &content, Some(stop_reason(answer)), answer.turn.counts.output)
 }
 
 pub(super) fn deltas(answer: &Answer<'_>) -> Vec<String> {
@@ -50,7 +50,7 @@ pub(super) fn deltas(answer: &Answer<'_>) -> Vec<String> {
 }
 
 pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
-    let start = message(answer, Vec::new(), None, 1);
+    let start = message(answer, &[], None, 1);
     let mut events = vec![named(&json!({"type": "message_start", "message": start}))];
     let mut next = 0;
     if !answer.turn.text.is_empty() {

@@ -43,7 +43,7 @@ pub(super) fn whole(answer: &Answer<'_>) -> Value {
     })
 }
 
-fn chunk(answer: &Answer<'_>, choices: Value, usage: Option<Value>) -> String {
+fn chunk(answer: &Answer<'_>, choices: &Value, usage: Option<Value>) -> String {
     let mut chunk = json!({
         "id": format!("chatcmpl-{}", answer.id), "object": "chat.completion.chunk", "created": 1_700_000_000,
         "model": answer.model, "choices": choices,
@@ -54,10 +54,10 @@ fn chunk(answer: &Answer<'_>, choices: Value, usage: Option<Value>) -> String {
     format!("data: {chunk}\n\n")
 }
 
-fn delta(answer: &Answer<'_>, delta: Value, finish: Option<&str>) -> String {
+fn delta(answer: &Answer<'_>, delta: &Value, finish: Option<&str>) -> String {
     chunk(
         answer,
-        json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]),
+        &json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]),
         None,
     )
 }
@@ -65,27 +65,27 @@ fn delta(answer: &Answer<'_>, delta: Value, finish: Option<&str>) -> String {
 pub(super) fn deltas(answer: &Answer<'_>) -> Vec<String> {
     pieces(&answer.turn.text)
         .into_iter()
-        .map(|text| delta(answer, json!({"content": text}), None))
+        .map(|text| delta(answer, &json!({"content": text}), None))
         .collect()
 }
 
 pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
-    let mut events = vec![delta(answer, json!({"role": "assistant", "content": ""}), None)];
+    let mut events = vec![delta(answer, &json!({"role": "assistant", "content": ""}), None)];
     events.extend(deltas(answer));
     for (index, tool) in answer.turn.tools.iter().enumerate() {
         let call = json!({
             "index": index, "id": call_id(answer, index), "type": "function",
             "function": {"name": tool.name, "arguments": ""},
         });
-        events.push(delta(answer, json!({"tool_calls": [call]}), None));
+        events.push(delta(answer, &json!({"tool_calls": [call]}), None));
         for part in pieces(&tool.arguments.to_string()) {
             let call = json!({"index": index, "function": {"arguments": part}});
-            events.push(delta(answer, json!({"tool_calls": [call]}), None));
+            events.push(delta(answer, &json!({"tool_calls": [call]}), None));
         }
     }
-    events.push(delta(answer, json!({}), Some(finish_reason(answer))));
+    events.push(delta(answer, &json!({}), Some(finish_reason(answer))));
     if answer.usage_asked {
-        events.push(chunk(answer, json!([]), Some(usage(answer))));
+        events.push(chunk(answer, &json!([]), Some(usage(answer))));
     }
     events.push("data: [DONE]\n\n".into());
     events

@@ -29,7 +29,7 @@ fn usage(answer: &Answer<'_>) -> Value {
     })
 }
 
-fn response(answer: &Answer<'_>, status: &str, output: &[Value], usage: Value) -> Value {
+fn response(answer: &Answer<'_>, status: &str, output: &[Value], usage: &Value) -> Value {
     json!({
         "id": format!("resp_{}", answer.id), "object": "response", "created_at": 1_700_000_000, "status": status,
         "error": null, "incomplete_details": null, "model": answer.model, "output": output, "store": false,
@@ -59,7 +59,7 @@ fn output(answer: &Answer<'_>) -> Vec<Value> {
 }
 
 pub(super) fn whole(answer: &Answer<'_>) -> Value {
-    response(answer, "completed", &output(answer), usage(answer))
+    response(answer, "completed", &output(answer), &usage(answer))
 }
 
 fn text_delta(answer: &Answer<'_>, text: &str) -> Value {
@@ -75,7 +75,7 @@ pub(super) fn deltas(answer: &Answer<'_>) -> Vec<String> {
 }
 
 pub(super) fn events(answer: &Answer<'_>) -> Vec<String> {
-    let started = response(answer, "in_progress", &[], Value::Null);
+    let started = response(answer, "in_progress", &[], &Value::Null);
     let mut events = vec![
         json!({"type": "response.created", "response": started}),
         json!({"type": "response.in_progress", "response": started}),
