@@ -178,7 +178,9 @@ fn plain(token: &str) -> Result<&str, Refusal> {
 mod tests {
     use super::*;
 
-    fn ask(uri: &'static str, headers: &[(&'static str, &'static str)]) -> u16 {
+    type Headers = &'static [(&'static str, &'static str)];
+
+    fn ask(uri: &'static str, headers: Headers) -> u16 {
         let tokens = Tokens::new(&Secret::new("right"));
         let headers: HeaderMap = headers
             .iter()
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn c17_113_tokens_in_queries_and_differing_headers_are_401() {
-        let table: &[(&'static str, &[(&'static str, &'static str)], u16)] = &[
+        let table: &[(&'static str, Headers, u16)] = &[
             ("/", &[("authorization", "Bearer right")], 200),
             ("/", &[("authorization", "bearer  right")], 200),
             ("/", &[("x-api-key", "right")], 200),

@@ -74,6 +74,17 @@ impl Home {
         &self.path
     }
 
+    /// A folder in it, made for its owner alone if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, HomeError> {
+        let path = self.path.join(name);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(failed("cannot make", &path))?;
+        Ok(path)
+    }
+
     /// A secret that is made once, and whether it was made now.
     ///
     /// # Errors

@@ -172,8 +172,7 @@ async fn engine(settings: &Settings, home: &Home) -> Result<Pond, LaunchError> {
         // The lock says that nobody else works here.
         false => Takeover::All,
     };
-    let scratch = home.path().join("checkouts");
-    std::fs::create_dir_all(&scratch).map_err(LaunchError::Blobs)?;
+    let scratch = home.folder("checkouts")?;
     engine.work_dir = Some(scratch.clone());
     let fetcher = FetcherSettings {
         folder_root: settings.sources.folder_root.clone(),

@@ -187,7 +187,7 @@ mod tests {
         let note = Finding::ill("limits", false, "none", "do it");
         let missing = Finding::ill("git", true, "none", "do it");
         assert!(is_well(&[note.clone(), Finding::well("x", true, "y")]));
-        assert!(!is_well(&[missing.clone()]));
+        assert!(!is_well(std::slice::from_ref(&missing)));
         let text = report(&[note, missing]);
         assert!(
             text.contains("note    limits") && text.contains("MISSING git") && text.contains("fix: do it"),

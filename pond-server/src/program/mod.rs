@@ -3,9 +3,10 @@
 pub mod doctor;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::launch::{LaunchError, Server};
@@ -58,12 +59,14 @@ pub async fn serve(environment: &Environment, role: Role) -> u8 {
     for warning in &settings.warnings {
         tracing::warn!(setting = %warning, "a setting is odd");
     }
+    // From before anyone knows of the server: told to stop while it starts, it drains too.
+    let stop = told_to_stop();
     let server = match Server::start(settings).await {
         Ok(server) => server,
         Err(error) => return refused(&error),
     };
     announce(&server);
-    match server.run(told_to_stop()).await {
+    match server.run(stop).await {
         Ok(()) => OK,
         Err(error) => {
             eprintln!("error: {error}");
@@ -104,9 +107,20 @@ pub fn announce(server: &Server) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Completes at SIGTERM or SIGINT.
-pub async fn told_to_stop() {
-    let wait = async |kind| match signal(kind) {
+/// Listens for SIGTERM and SIGINT from now on; the future completes at the first of them.
+pub fn told_to_stop() -> impl Future<Output = ()> + Send + 'static {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        tokio::select! {
+            () = heard(terminate) => {}
+            () = heard(interrupt) => {}
+        }
+        tracing::info!("told to stop");
+    }
+}
+
+async fn heard(signals: io::Result<Signal>) {
+    match signals {
         Ok(mut signals) => {
             signals.recv().await;
         }
@@ -114,10 +128,5 @@ pub async fn told_to_stop() {
             tracing::error!(%error, "signals cannot be heard");
             std::future::pending::<()>().await;
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
     }
-    tracing::info!("told to stop");
 }

@@ -4,5 +4,6 @@ mod admin;
 mod artifacts;
 mod events;
 mod general;
+mod programs;
 mod runs;
 mod world;

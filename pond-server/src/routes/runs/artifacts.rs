@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn c17_24_single_ranges_are_honoured_and_others_passed_over() {
-        let table: &[(&str, Result<Option<Range<u64>>, u16>)] = &[
+        type Asked = Result<Option<Range<u64>>, u16>;
+        let table: &[(&str, Asked)] = &[
             ("bytes=0-3", Ok(Some(0..4))),
             ("bytes=4-", Ok(Some(4..10))),
             ("bytes=-3", Ok(Some(7..10))),
