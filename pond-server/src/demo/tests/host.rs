@@ -65,10 +65,6 @@ impl Running for Host {
         Ok(Process { output, signals })
     }
 
-    fn enforcement(&self) -> Enforcement {
-        Enforcement::Rlimits
-    }
-
     async fn stats(&self) -> Result<Stats, SandboxError> {
         Ok(Stats::default())
     }
