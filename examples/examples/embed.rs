@@ -14,8 +14,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let llm = ScriptedModel::start(fixing_script()).await?;
     let store = pond_store::open(&pond_store::StoreUrl::Sqlite(dir.path().join("pond.db"))).await?;
     let blobs = pond_store::blobs_in_folder(&dir.path().join("blobs"))?;
-    let sources = Arc::new(Fetcher::with_folders(dir.path())?);
-    let pond = Pond::builder(store, blobs).sources(sources).start().await?;
+    let builder = Pond::builder(store, blobs).sources(Arc::new(Fetcher::with_folders(dir.path())?));
+    let pond = builder.root_key_file(&dir.path().join("key"))?.start().await?;
     let mut worker = WorkerSettings::new(dir.path().join("worker"));
     worker.model_allow_private = AllowPrivate::parse_for(Purpose::Model, &llm.addr.to_string())?;
     let pool = embed(&pond, worker).await?;

@@ -48,6 +48,7 @@ pub mod sandbox;
 pub mod scope;
 pub mod sealing;
 pub mod secret;
+pub mod secret_file;
 pub mod sources;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

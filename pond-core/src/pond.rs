@@ -1,5 +1,6 @@
 //! [`Pond`]: the builder takes the ports and gives the engine, with one service per domain.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::artifacts::BlobStore;
@@ -14,6 +15,7 @@ use crate::projects::Projects;
 use crate::runs::Runs;
 use crate::sealing::{Keyring, KeyringError, Sealer};
 use crate::secret::SecretBytes;
+use crate::secret_file;
 use crate::sources::SourceFetch;
 use crate::store::SharedStore;
 
@@ -39,11 +41,23 @@ pub struct Pond {
 
 impl PondBuilder {
     /// The key under which the store's keys are wrapped. Without one a key is drawn that lives as long as the engine: fit for
-    /// a store in memory.
+    /// a store in memory alone, as another life of the engine could not open what this one sealed.
     #[must_use]
     pub fn root_key(mut self, key: SecretBytes) -> Self {
         self.root_key = Some(key);
         self
+    }
+
+    /// The root key in a file, which is made with mode 0600 where there is none.
+    ///
+    /// # Errors
+    /// When the file can be neither read nor written, or holds no key.
+    pub fn root_key_file(self, path: &Path) -> Result<Self> {
+        let entropy = self.entropy.clone();
+        let kept = secret_file::keep(path, || Keyring::make_root_key(&*entropy));
+        let (text, _) = kept.map_err(|error| Error::Internal("the root key's file".into(), Some(Box::new(error))))?;
+        let key = Keyring::root_key(&text);
+        Ok(self.root_key(key.map_err(|error| Error::Internal("the root key".into(), Some(Box::new(error))))?))
     }
 
     /// Another clock than the system's.

@@ -1,16 +1,14 @@
 //! The state folder: who holds it, and the keys that are made once and kept in it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use pond_core::entropy::Entropy;
 use pond_core::id::EngineId;
 use pond_core::secret::Secret;
-
-/// The longest file that is kept here.
-const MAX: u64 = 64 << 10;
+use pond_core::secret_file;
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,15 +89,7 @@ impl Home {
     /// When its file can be neither read nor written.
     pub fn kept(&self, name: &str, make: impl FnOnce() -> Secret) -> Result<(Secret, bool), HomeError> {
         let path = self.path.join(name);
-        match read(&path) {
-            Ok(text) => Ok((Secret::new(text.trim()), false)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = make();
-                write(&path, made.expose()).map_err(failed("cannot write", &path))?;
-                Ok((made, true))
-            }
-            Err(error) => Err(failed("cannot read", &path)(error)),
-        }
+        secret_file::keep(&path, make).map_err(failed("cannot read or write", &path))
     }
 
     /// The file of the service token.
@@ -118,7 +108,7 @@ impl Home {
 
     /// The engine's life that last worked from this folder.
     pub fn former_engine(&self) -> Option<EngineId> {
-        read(&self.path.join(ENGINE)).ok()?.trim().parse().ok()
+        secret_file::read(&self.path.join(ENGINE)).ok()?.trim().parse().ok()
     }
 
     /// Remembers the engine's life that works from this folder now.
@@ -127,33 +117,12 @@ impl Home {
     /// When it cannot be written.
     pub fn remember_engine(&self, id: EngineId) -> Result<(), HomeError> {
         let path = self.path.join(ENGINE);
-        write(&path, &id.to_string()).map_err(failed("cannot write", &path))
+        secret_file::write(&path, &id.to_string()).map_err(failed("cannot write", &path))
     }
 }
 
 const SERVICE_TOKEN: &str = "service-token";
 const ENGINE: &str = "engine";
-
-fn read(path: &Path) -> io::Result<zeroize::Zeroizing<String>> {
-    let mut text = zeroize::Zeroizing::new(String::new());
-    File::open(path)?.take(MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// Whole or not at all: a key that was cut off by a crash would lock everything out.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
 
 #[cfg(test)]
 mod tests {
