@@ -1,7 +1,9 @@
 //! Whole-system stories, one file per domain.
 
 mod config;
+mod fuzz;
 mod http;
+mod idle;
 mod pool;
 mod preflight;
 mod process;

@@ -108,6 +108,11 @@ impl World {
             .expect("the run is there")
     }
 
+    /// The database of a PostgreSQL world.
+    pub fn database_url(&self) -> Option<&str> {
+        self.database.as_ref().map(TestDatabase::text)
+    }
+
     /// All that the store has written: files and, from PostgreSQL, every row of every table as text.
     pub async fn stored_bytes(&self) -> Vec<(String, Vec<u8>)> {
         let mut all = Vec::new();

@@ -631,7 +631,7 @@ async fn waiting_shows_log_end_artifacts_and_cost() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_not_played_with() {
+async fn c17_96_a_terminal_is_not_played_with() {
     let nasty = "\u{1b}]0;title\u{7}\u{1b}[31mred\u{1b}]8;;http://x\u{7}\u{9b}2J";
     let shown = "fix | \\x1b]0;title\\x07\u{1b}[31mred\\x1b]8;;http://x\\x07\\x9b2J\u{1b}[0m\n";
     let server = waiting("done", &[nasty]).await;
