@@ -1,6 +1,7 @@
 //! Whole-system stories, one file per domain.
 
 mod config;
+mod dialing;
 mod fuzz;
 mod http;
 mod idle;

@@ -207,17 +207,9 @@ async fn an_agent_fixes_code_of_a_folder_and_of_a_git_source_over_http() {
     ];
     up.json(&credential);
     up.json(&["harness", "from-preset", "mini"]);
-    let create = [
-        "model",
-        "create",
-        "m",
-        "--provider",
-        "anthropic",
-        "--model-id",
-        "scripted",
-        "--credential",
-        "llm",
-    ];
+    let create =
+        "model create m --provider anthropic --model-id scripted --credential llm --input-cost 3 --output-cost 15";
+    let create: Vec<&str> = create.split(' ').collect();
     up.json(&create);
     let url = server.url("app");
     for (source, extra) in [
@@ -271,20 +263,16 @@ async fn an_agent_fixes_code_of_a_folder_and_of_a_git_source_over_http() {
             .unwrap();
         assert!(test.success(), "the patch mends the test");
     }
+    // The bill from the provider's own counters: both runs were the same, and tokens of the cache cost what input does.
     let bill = model.bill();
-    let (usage, calls) = (
-        up.json(&[
-            "run",
-            "usage",
-            up.json(&["run", "list"])["runs"][0]["id"].as_str().unwrap(),
-        ]),
-        bill.calls,
-    );
-    assert_eq!(
-        usage["totals"]["calls"].as_u64().unwrap() * 2,
-        calls,
-        "both runs made the same calls"
-    );
+    let pico = ((bill.input + bill.cache_read + bill.cache_write) * 3 + bill.output * 15) / 2 * 1_000_000;
+    let newest = up.json(&["run", "list"])["runs"][0]["id"].as_str().unwrap().to_owned();
+    let totals = &up.json(&["run", "usage", &newest])["totals"];
+    assert_eq!(totals["calls"].as_u64(), Some(bill.calls / 2));
+    let cost = format!("0.{pico:012}");
+    assert_eq!(totals["cost_usd"].as_str(), Some(cost.trim_end_matches('0')));
+    let log = String::from_utf8(up.client(&["run", "logs", &newest]).stdout).unwrap();
+    assert!(!log.contains(model.key()) && !up.said().contains(model.key()));
 }
 
 #[test]

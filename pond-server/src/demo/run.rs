@@ -180,10 +180,11 @@ async fn fix(client: &Client, sample: &Sample, mind: &Mind, out: &mut Out) -> Re
     let (calls, tokens) = (usage.totals.calls, usage.totals.tokens());
     let seconds = started.elapsed().as_secs_f64();
     out.title("The bill");
-    out.line(&format!(
-        "{calls} model calls, {tokens} tokens, {} USD, {seconds:.1} s",
-        usage.totals.cost_usd
-    ));
+    let cost = match &mind.scripted {
+        Some(_) => format!("{} USD", usage.totals.cost_usd),
+        None => "at your provider's prices".into(),
+    };
+    out.line(&format!("{calls} model calls, {tokens} tokens, {cost}, {seconds:.1} s"));
     if mind.scripted.is_some() {
         out.line("The model was scripted: set ANTHROPIC_API_KEY or OPENAI_API_KEY to see a real one.");
     }
@@ -203,7 +204,8 @@ async fn configure(client: &Client, mind: &Mind) -> Result<()> {
         ..PutCredential::default()
     };
     client.credentials().put(&credential).await?;
-    let price = |usd: u32| Some(Number::from(usd));
+    // What a real model costs is its provider's to say: a made-up price would be shown as a bill.
+    let price = |usd: u32| mind.scripted.as_ref().map(|_| Number::from(usd));
     let model = PutModel {
         key: "demo".into(),
         provider: mind.provider.into(),
