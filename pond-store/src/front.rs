@@ -118,6 +118,10 @@ impl<B: Backend> EngineStore for Front<B> {
         self.backend.retire(engine).await
     }
 
+    async fn runs_of(&self, engine: EngineId, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.backend.runs_of(engine, limit).await
+    }
+
     async fn adopt_runs(&self, heir: EngineId, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
         self.backend.adopt_runs(heir, now, limit).await
     }

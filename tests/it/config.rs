@@ -74,11 +74,11 @@ on_every_store! {
         label["env"]["LABEL"] = "x".into();
         let kept = config.put::<Credential>(Owner::Org, &label).await.unwrap();
         assert_eq!(kept.stored.record.secret_keys, put.stored.record.secret_keys, "secrets are kept where none are sent");
-        assert_eq!(config.secrets(Owner::Org, "c").await.unwrap()["ANTHROPIC_API_KEY"].expose(), "sk-1234567");
+        assert_eq!(config.opened(Owner::Org, "c").await.unwrap().1["ANTHROPIC_API_KEY"].expose(), "sk-1234567");
         let mut moved = body("https://two.test", "anthropic");
         moved["secrets"] = json!({"ANTHROPIC_API_KEY": "sk-7654321"});
         config.put::<Credential>(Owner::Org, &moved).await.unwrap();
-        let secrets = config.secrets(Owner::Org, "c").await.unwrap();
+        let secrets = config.opened(Owner::Org, "c").await.unwrap().1;
         assert_eq!(secrets.len(), 1, "they are replaced whole");
         assert_eq!(secrets["ANTHROPIC_API_KEY"].expose(), "sk-7654321");
     }

@@ -45,6 +45,7 @@ async fn world() -> World {
     for credential in [
         credential("good", "anthropic", "ANTHROPIC_API_KEY"),
         credential("bare", "anthropic", "OTHER"),
+        credential("odd", "odd", "KEY"),
         open,
     ] {
         config.put::<Credential>(Owner::Org, &credential).await.unwrap();
@@ -55,7 +56,8 @@ async fn world() -> World {
         model("bare", "anthropic", "bare"),
         model("gone", "anthropic", "gone"),
         model("open", "anthropic", "open"),
-        model("odd", "odd", "good"),
+        model("odd", "odd", "odd"),
+        model("mixed", "openai", "good"),
     ] {
         config.put::<Model>(Owner::Org, &model).await.unwrap();
     }
@@ -123,6 +125,16 @@ fn fixtures() -> Vec<(&'static str, Severity, Value)> {
             "remote_features",
             Info,
             swarm(&json!({"harness": "plain", "model": "open"})),
+        ),
+        (
+            "egress_narrowed",
+            Warning,
+            sandbox(json!({"profile": "untrusted-code-write", "allow_hosts": ["example.com"]})),
+        ),
+        (
+            "credential_missing",
+            Error,
+            swarm(&json!({"harness": "plain", "model": "mixed"})),
         ),
         (
             "provider_not_brokered",

@@ -78,7 +78,7 @@ impl Record for Credential {
         &self.name
     }
 
-    /// Reads all but `secrets`, which [`read_secrets`] takes.
+    /// Reads all but `secrets`, which `read_secrets` takes.
     fn read(object: &mut Object<'_>) -> Option<Self> {
         let name = entry_name(object, "name");
         let provider = provider_name(object);

@@ -229,14 +229,15 @@ impl Config {
         Err(contended())
     }
 
-    /// The secrets of a credential, opened.
+    /// A credential with its secrets, opened; both from one revision.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the credential is gone; internal when it does not open.
-    pub async fn secrets(&self, owner: Owner, name: &str) -> Result<CredentialSecrets> {
+    pub async fn opened(&self, owner: Owner, name: &str) -> Result<(Credential, CredentialSecrets)> {
         let catalogue = self.catalogue().await?;
         let entry = find(&catalogue, EntryKind::Credential, owner, name).ok_or(Error::NotFound("credential"))?;
-        self.open(entry)
+        let stored: Stored<Credential> = Stored::read(entry)?;
+        Ok((stored.record, self.open(entry)?))
     }
 
     async fn write<T: Record>(&self, owner: Owner, record: T, secrets: Option<CredentialSecrets>) -> Result<Put<T>> {

@@ -34,6 +34,8 @@ const FOLD: Duration = Duration::from_millis(50);
 const FLUSH: Duration = Duration::from_millis(250);
 /// How often a stage that cannot be placed is looked at again.
 const RETRY: Duration = Duration::from_secs(5);
+/// A run is read anew after this, whatever was heard of it: hints of other servers can be lost.
+const LOOK: Duration = Duration::from_secs(30);
 /// How long a driver waits when the store does not answer.
 const BACKOFF: Duration = Duration::from_secs(1);
 
@@ -83,8 +85,12 @@ struct Driver {
     fetching: bool,
     fetched: Option<Result<Fetched, Failure>>,
     pending: Vec<StageReport>,
-    /// Stages that wait for a worker, or for their harness, and since when none fits.
+    /// Stages that wait for a worker, or for their harness.
+    unplaced: Vec<usize>,
+    /// Those of them that nothing which is online fits, and since when.
     waits: BTreeMap<usize, Timestamp>,
+    /// When the store was last looked at, whatever was heard.
+    looked: Timestamp,
 }
 
 /// Follows a run until it is over or another engine's.
@@ -98,11 +104,12 @@ pub(crate) async fn drive(parts: Arc<Parts>, id: RunId, cell: Arc<Cell>) {
         fetching: false,
         fetched: None,
         pending: Vec::new(),
+        unplaced: Vec::new(),
         waits: BTreeMap::new(),
+        looked: parts.clock.now(),
     };
     driver.run().await;
-    parts.ledger.forget(id);
-    drop(cell);
+    parts.ledger.forget(id, &cell);
 }
 
 impl Driver {
@@ -111,7 +118,10 @@ impl Driver {
             // Marked before the change: a change by another that comes after it wakes us again.
             self.seen.borrow_and_update();
             match self.advance().await {
-                Ok(Step::Over) => break,
+                Ok(Step::Over) => {
+                    self.drop_unused_bundle().await;
+                    break;
+                }
                 Ok(Step::Go {
                     start,
                     resume,
@@ -124,10 +134,8 @@ impl Driver {
                         tracing::warn!(run = %self.id, %error, "a run could not be looked at");
                         self.parts.clock.sleep(BACKOFF).await;
                     }
-                    let now = self.parts.clock.now();
-                    self.waits.retain(|index, _| unplaced.contains(index));
-                    for index in unplaced {
-                        self.waits.entry(index).or_insert(now);
+                    if let Err(error) = self.note_waits(unplaced).await {
+                        tracing::warn!(run = %self.id, %error, "it is not known who could take a stage");
                     }
                 }
                 Err(Error::NotFound(_)) => break,
@@ -209,21 +217,48 @@ impl Driver {
         Ok(step)
     }
 
-    /// Config as the run's project sees it, when a stage goes to the pool.
+    /// Config as the run's project sees it, when a stage is still to be placed.
     async fn effective(&mut self) -> Result<Option<Effective>> {
         let look = self.parts.ledger.look(self.id, |loaded| {
-            let pooled = |stage: &crate::workflow::Stage| matches!(stage.executor.work(), Work::Pool(_));
-            loaded
-                .definition
-                .stages
-                .iter()
-                .any(pooled)
-                .then_some(loaded.head.project)
+            let stages = loaded.definition.stages.iter().zip(&loaded.head.state.stages);
+            let mut unplaced = stages.filter(|(stage, state)| {
+                matches!(stage.executor.work(), Work::Pool(_)) && matches!(state.phase, StagePhase::Queued { .. })
+            });
+            unplaced.next().is_some().then_some(loaded.head.project)
         });
         match look.await? {
             Some(project) => self.parts.config.effective(project).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Notes since when nothing fits the stages that wait. Behind a worker that fits and is busy a stage waits on.
+    async fn note_waits(&mut self, unplaced: Vec<usize>) -> Result<()> {
+        self.waits.retain(|index, _| unplaced.contains(index));
+        self.unplaced = unplaced;
+        if self.unplaced.is_empty() {
+            return Ok(());
+        }
+        let look = self
+            .parts
+            .ledger
+            .look(self.id, |loaded| (loaded.definition.clone(), loaded.head.project));
+        let (definition, project) = look.await?;
+        let effective = self.parts.config.effective(project).await?;
+        let (now, settings) = (self.parts.clock.now(), &self.parts.settings);
+        for &index in &self.unplaced {
+            let Work::Pool(swarm) = definition.stages[index].executor.work() else {
+                continue;
+            };
+            let needs = needs_of(swarm, project, &effective, settings);
+            let presence = &self.parts.presence;
+            if needs.is_ok_and(|needs| presence.missing(&needs, now, settings.worker_offline).is_none()) {
+                self.waits.remove(&index);
+            } else {
+                self.waits.entry(index).or_insert(now);
+            }
+        }
+        Ok(())
     }
 
     /// Stages for which no worker that fits has been online for the grace.
@@ -252,12 +287,6 @@ impl Driver {
                 (None, Some(attempt)) => attempt.recorded = true,
                 (None, None) => {}
             }
-        }
-        let now = self.parts.clock.now();
-        let grace = self.parts.settings.no_worker_grace;
-        // Those that were looked at and fit after all wait for another grace.
-        for since in self.waits.values_mut().filter(|since| now.since(**since) >= grace) {
-            *since = now;
         }
     }
 
@@ -336,10 +365,7 @@ impl Driver {
 
     /// Waits until something ended, another changed the run, or it is time to write or to look again.
     async fn wait(&mut self) {
-        let timer = match self.next_look() {
-            Some(span) => self.parts.clock.sleep(span),
-            None => futures::future::pending().boxed(),
-        };
+        let timer = self.parts.clock.sleep(self.next_look());
         let mut ended = Vec::new();
         tokio::select! {
             biased;
@@ -351,6 +377,11 @@ impl Driver {
             }
             changed = self.seen.changed() => drop(changed),
             () = timer => {}
+        }
+        let now = self.parts.clock.now();
+        if now.since(self.looked) >= LOOK {
+            self.looked = now;
+            self.parts.ledger.outdate(self.id);
         }
         self.stop_if_cancelled().await;
         self.gather(ended).await;
@@ -374,7 +405,7 @@ impl Driver {
         }
     }
 
-    fn next_look(&self) -> Option<Duration> {
+    fn next_look(&self) -> Duration {
         let now = self.parts.clock.now();
         let flush = self.attempts.values().map(|attempt| {
             if attempt.recorded {
@@ -384,11 +415,10 @@ impl Driver {
             }
         });
         let grace = self.parts.settings.no_worker_grace;
-        let look = self
-            .waits
-            .values()
-            .map(|since| since.plus(grace).since(now).min(RETRY).max(FOLD));
-        flush.chain(look).min()
+        let due = self.waits.values().map(|since| since.plus(grace).since(now).max(FOLD));
+        let place = (!self.unplaced.is_empty()).then_some(RETRY);
+        let look = self.looked.plus(LOOK).since(now).max(FOLD);
+        flush.chain(due).chain(place).chain([look]).min().unwrap_or(look)
     }
 
     /// Takes what attempts have found, to be written with the next change.
@@ -474,6 +504,21 @@ impl Driver {
             created_at: self.parts.clock.now(),
             blob,
         })
+    }
+
+    /// A bundle that was fetched and is not the run's, because the run ended or was handed on meanwhile, is deleted.
+    async fn drop_unused_bundle(&mut self) {
+        let Some(Ok(found)) = self.fetched.take() else { return };
+        let kept = self
+            .parts
+            .ledger
+            .look(self.id, |loaded| loaded.head.state.bundle.clone())
+            .await;
+        if kept.is_ok_and(|kept| kept.as_ref() != Some(&found.bundle))
+            && let Err(error) = self.parts.blobs.delete(&found.bundle.key).await
+        {
+            tracing::warn!(run = %self.id, %error, "a bundle was not deleted");
+        }
     }
 
     /// The bundle of an ended run is deleted.

@@ -122,7 +122,8 @@ async fn store(
     let file = tokio::fs::File::open(&path)
         .await
         .map_err(|error| failed(error.kind().to_string()))?;
-    let key = format!("bundles/{run}");
+    // A key of its own: an engine that lost the run meanwhile must not write over its heir's bundle.
+    let key = format!("bundles/{run}/{}", hex::encode(parts.entropy.draw::<8>()));
     let bytes: ByteStream = ReaderStream::new(file).map_ok(Bytes::from).map_err(unreadable).boxed();
     let (size, sha256) = parts
         .blobs

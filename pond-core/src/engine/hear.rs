@@ -13,12 +13,12 @@ pub(crate) async fn hear(parts: Arc<Parts>, mut changes: broadcast::Receiver<Cha
         match changes.recv().await {
             Ok(Change::Run(id)) => parts.watches.wake_run(id),
             Ok(Change::RunElsewhere(id)) => {
-                parts.ledger.refresh(id).await;
+                parts.ledger.outdate(id);
                 parts.watches.wake_run(id);
             }
             Ok(Change::Work) => parts.watches.wake_work(),
             Ok(Change::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                parts.ledger.refresh_all().await;
+                parts.ledger.outdate_all();
                 parts.watches.wake_all();
             }
             Err(broadcast::error::RecvError::Closed) => return,

@@ -3,7 +3,7 @@
 //! Live runs are kept in memory as they were last committed, so that a change costs one write and no read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::watch;
@@ -52,7 +52,21 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) struct Cell {
     slot: tokio::sync::Mutex<Option<Loaded>>,
+    /// Set when another server changed the run: what is in the slot is out of date.
+    stale: AtomicBool,
     seen: watch::Sender<Seen>,
+}
+
+/// Tells those who follow a run to look, unless the change came to an end that they were told of: the caller may let go of a
+/// change whose commit still lands.
+struct Unsettled<'a>(Option<&'a Cell>);
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.0 {
+            cell.outdate();
+        }
+    }
 }
 
 impl Cell {
@@ -67,6 +81,29 @@ impl Cell {
             head: loaded.head.clone(),
             definition: loaded.stored.clone(),
         })
+    }
+
+    fn new(loaded: Option<Loaded>, seen: Seen) -> Self {
+        Self {
+            slot: tokio::sync::Mutex::new(loaded),
+            stale: AtomicBool::new(false),
+            seen: watch::Sender::new(seen),
+        }
+    }
+
+    /// Forgets what is in memory, without waiting for whoever works on it, and wakes those who follow the run.
+    fn outdate(&self) {
+        self.stale.store(true, Ordering::Release);
+        self.seen.send_modify(|seen| seen.revision = -1);
+    }
+
+    /// Takes what is in memory, unless it is out of date.
+    fn take(&self, slot: &mut Option<Loaded>) -> Option<Loaded> {
+        let loaded = slot.take();
+        if self.stale.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        loaded
     }
 
     /// Follows the run's changes made in this process.
@@ -127,10 +164,7 @@ impl Ledger {
             status: loaded.head.state.phase.status(),
         };
         let id = loaded.head.id;
-        let cell = Arc::new(Cell {
-            slot: tokio::sync::Mutex::new(Some(loaded)),
-            seen: watch::Sender::new(seen),
-        });
+        let cell = Arc::new(Cell::new(Some(loaded), seen));
         self.lock().insert(id, Arc::downgrade(&cell));
         cell
     }
@@ -148,10 +182,7 @@ impl Ledger {
             revision: -1,
             status: RunStatus::Queued,
         };
-        let cell = Arc::new(Cell {
-            slot: tokio::sync::Mutex::default(),
-            seen: watch::Sender::new(seen),
-        });
+        let cell = Arc::new(Cell::new(None, seen));
         cells.insert(id, Arc::downgrade(&cell));
         cell
     }
@@ -161,24 +192,29 @@ impl Ledger {
         self.lock().get(&id).and_then(Weak::upgrade)
     }
 
-    /// Forgets an ended run.
-    pub(crate) fn forget(&self, id: RunId) {
-        self.lock().remove(&id);
-    }
-
-    /// Forgets what is in memory of a run, so that its next change starts from the store, and wakes those who follow it.
-    pub(crate) async fn refresh(&self, id: RunId) {
-        if let Some(cell) = self.live_cell(id) {
-            *cell.slot.lock().await = None;
-            cell.seen.send_modify(|seen| seen.revision = -1);
+    /// Forgets a run, if this is the cell that it is known by.
+    pub(crate) fn forget(&self, id: RunId, own: &Arc<Cell>) {
+        let mut cells = self.lock();
+        if cells
+            .get(&id)
+            .is_some_and(|cell| std::ptr::eq(cell.as_ptr(), Arc::as_ptr(own)))
+        {
+            cells.remove(&id);
         }
     }
 
-    /// Forgets what is in memory of every run.
-    pub(crate) async fn refresh_all(&self) {
-        let live: Vec<RunId> = self.lock().keys().copied().collect();
-        for id in live {
-            self.refresh(id).await;
+    /// Another server changed a run: its next change here starts from the store, and those who follow it look.
+    pub(crate) fn outdate(&self, id: RunId) {
+        if let Some(cell) = self.live_cell(id) {
+            cell.outdate();
+        }
+    }
+
+    /// Other servers may have changed any run.
+    pub(crate) fn outdate_all(&self) {
+        let live: Vec<Arc<Cell>> = self.lock().values().filter_map(Weak::upgrade).collect();
+        for cell in live {
+            cell.outdate();
         }
     }
 
@@ -188,20 +224,22 @@ impl Ledger {
         let cell = self.cell(id);
         let mut slot = cell.slot.lock().await;
         for _ in 0..TRIES {
-            let loaded = match slot.take() {
-                Some(loaded) => loaded,
-                None => self.load(id).await?,
+            let (loaded, from_memory) = match cell.take(&mut slot) {
+                Some(loaded) => (loaded, true),
+                None => (self.load(id).await?, false),
             };
             let mut draft = Draft::new(&loaded, self.clock.now(), self.log_cap);
-            let made = make(&mut draft);
-            let made = match made {
+            let made = match make(&mut draft) {
                 Ok(made) if !draft.is_empty() => made,
+                // What is in memory may be behind: what another server did is not this caller's fault.
+                Err(Error::Conflict { .. }) if from_memory => continue,
                 unchanged => {
                     drop(draft);
                     *slot = Some(loaded);
                     return unchanged;
                 }
             };
+            let mut unsettled = Unsettled(Some(&cell));
             let commit = draft.commit();
             let (state, owner) = (commit.state.clone(), commit.owner);
             match self.store.commit_run(commit).await? {
@@ -239,9 +277,10 @@ impl Ledger {
                         usage,
                     });
                     cell.seen.send_replace(Seen { revision, status });
+                    unsettled.0 = None;
                     return Ok(made);
                 }
-                Committed::Stale => {}
+                Committed::Stale => unsettled.0 = None,
                 // What is in memory may be as stale as the claim: the next change starts from the store.
                 Committed::StaleClaim => return Err(stale_claim()),
                 Committed::Unknown => return Err(Error::NotFound("run")),
@@ -261,7 +300,7 @@ impl Ledger {
     ) -> Result<Appended> {
         let cell = self.cell(append.run);
         let mut slot = cell.slot.lock().await;
-        let mut loaded = match slot.take() {
+        let mut loaded = match cell.take(&mut slot) {
             Some(loaded) => loaded,
             None => self.load(append.run).await?,
         };
@@ -307,10 +346,13 @@ impl Ledger {
     pub(crate) async fn look<T>(&self, id: RunId, look: impl FnOnce(&Loaded) -> T) -> Result<T> {
         let cell = self.cell(id);
         let mut slot = cell.slot.lock().await;
-        if slot.is_none() {
-            *slot = Some(self.load(id).await?);
-        }
-        Ok(look(slot.as_ref().expect("it was just filled")))
+        let loaded = match cell.take(&mut slot) {
+            Some(loaded) => loaded,
+            None => self.load(id).await?,
+        };
+        let looked = look(&loaded);
+        *slot = Some(loaded);
+        Ok(looked)
     }
 
     async fn load(&self, id: RunId) -> Result<Loaded> {

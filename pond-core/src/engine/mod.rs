@@ -1,8 +1,8 @@
 //! The engine: the loops that make runs go on. Each is one file.
 //!
-//! [`ledger`] is the one way to change a run; [`driver`] follows one live run to its end; [`keeper`] keeps the engine's
-//! own word alive, adopts runs that lost theirs, and takes back jobs whose lease ended; [`hear`] passes the store's hints on to
-//! those who wait in [`watch`].
+//! `ledger` is the one way to change a run; `driver` follows one live run to its end; `keeper` keeps the engine's
+//! own word alive, adopts runs that lost theirs, and takes back jobs whose lease ended; `hear` passes the store's hints on to
+//! those who wait in `watch`.
 
 mod advance;
 mod draft;
@@ -20,7 +20,7 @@ pub(crate) use advance::{cancel_live_jobs, end, settle, take_back};
 pub(crate) use draft::Draft;
 pub(crate) use driver::{blob_key, drive};
 pub(crate) use hear::hear;
-pub(crate) use keeper::{adopt, keep, reclaim};
+pub(crate) use keeper::{adopt, keep, reclaim_or_tell};
 pub(crate) use ledger::{Ledger, Loaded, stale_claim};
 pub(crate) use parts::{Parts, Word};
 pub use settings::{EngineSettings, Takeover};

@@ -1,8 +1,9 @@
 //! The parts of one engine, shared by its services and loops.
 
+use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::{EngineSettings, Ledger, Tasks, Watches};
 use crate::artifacts::BlobStore;
@@ -10,7 +11,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::Result;
-use crate::id::EngineId;
+use crate::id::{EngineId, RunId};
 use crate::pool::Presence;
 use crate::sources::SourceFetch;
 use crate::store::SharedStore;
@@ -31,7 +32,7 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) word: Word,
     /// Runs that are followed here.
-    pub(crate) driven: Arc<AtomicUsize>,
+    pub(crate) driven: Arc<Mutex<HashSet<RunId>>>,
 }
 
 /// Until when other engines leave this one's runs alone.
@@ -49,23 +50,33 @@ impl Parts {
         self.renew_word(now).await
     }
 
-    /// Follows a run in a task of its own.
-    pub(crate) fn follow(&self, drive: impl Future<Output = ()> + Send + 'static) {
-        let count = Driven::new(self.driven.clone());
+    /// Follows a run in a task of its own; a run that is followed already is not followed twice.
+    pub(crate) fn follow(&self, run: RunId, drive: impl Future<Output = ()> + Send + 'static) {
+        let Some(driven) = Driven::new(&self.driven, run) else {
+            return;
+        };
         self.tasks.spawn(async move {
-            let _count = count;
+            let _driven = driven;
             drive.await;
         });
     }
 
+    /// Whether a run is followed here.
+    pub(crate) fn follows(&self, run: RunId) -> bool {
+        self.driven
+            .lock()
+            .expect("no holder of this lock panics")
+            .contains(&run)
+    }
+
     /// How many runs are followed here.
     pub(crate) fn driven_here(&self) -> u64 {
-        u64::try_from(self.driven.load(Ordering::Acquire)).unwrap_or(u64::MAX)
+        u64::try_from(self.driven.lock().expect("no holder of this lock panics").len()).unwrap_or(u64::MAX)
     }
 
     /// Whether any run is followed here.
     pub(crate) fn drives(&self) -> bool {
-        self.driven.load(Ordering::Acquire) > 0
+        self.driven_here() > 0
     }
 
     /// Gives this engine's word for another lease.
@@ -77,17 +88,24 @@ impl Parts {
     }
 }
 
-struct Driven(Arc<AtomicUsize>);
+/// A run that is followed here, as long as this lives.
+struct Driven {
+    all: Arc<Mutex<HashSet<RunId>>>,
+    run: RunId,
+}
 
 impl Driven {
-    fn new(count: Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
+    fn new(all: &Arc<Mutex<HashSet<RunId>>>, run: RunId) -> Option<Self> {
+        let new = all.lock().expect("no holder of this lock panics").insert(run);
+        new.then(|| Self { all: all.clone(), run })
     }
 }
 
 impl Drop for Driven {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.all
+            .lock()
+            .expect("no holder of this lock panics")
+            .remove(&self.run);
     }
 }

@@ -12,7 +12,7 @@ use crate::config::{Owner, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, Chunk, Grant, Job, JobModel, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink,
 };
-use crate::engine::{Parts, blob_key, end, reclaim, settle, stale_claim, take_back};
+use crate::engine::{Parts, blob_key, end, reclaim_or_tell, settle, stale_claim, take_back};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{JobId, RunId};
 use crate::logs::LogLine;
@@ -39,11 +39,14 @@ pub struct InProcessLink {
 /// What the engine keeps at hand of a job while it runs.
 #[derive(Debug, Clone)]
 struct Held {
+    /// Hash of the claim's token.
+    token: [u8; 32],
     run: RunId,
     stage: usize,
     stage_key: String,
     prices: BTreeMap<String, Prices>,
-    credential: Option<(Owner, String, BTreeMap<String, String>)>,
+    /// Whose the credential is, its name, and the provider that it was for at dispatch.
+    credential: Option<(Owner, String, String)>,
 }
 
 impl InProcessLink {
@@ -66,7 +69,7 @@ impl InProcessLink {
                 .jobs_of_former_life(self.info.id, self.info.boot)
                 .await?
             {
-                reclaim(&self.parts, &job).await?;
+                reclaim_or_tell(&self.parts, &job).await;
             }
             Ok(())
         };
@@ -156,11 +159,14 @@ impl InProcessLink {
             ..job
         };
         let held = Held {
+            token: guard.token,
             run: row.run,
             stage: index,
             stage_key: job.stage.clone(),
-            prices: models.into_iter().map(|model| (model.model_id, model.prices)).collect(),
-            credential: resolution.credential.map(|c| (c.owner, c.record.name, c.record.env)),
+            prices: prices(&resolution, &models),
+            credential: resolution
+                .credential
+                .map(|c| (c.owner, c.record.name, c.record.provider)),
         };
         self.lock().insert(row.id, held);
         Ok(Some(job))
@@ -225,7 +231,9 @@ impl InProcessLink {
     }
 
     fn held(&self, claim: &Claim) -> Result<Held> {
-        self.lock().get(&claim.job).cloned().ok_or_else(stale_claim)
+        let held = self.lock().get(&claim.job).cloned();
+        held.filter(|held| held.token == claim.token.hash())
+            .ok_or_else(stale_claim)
     }
 
     /// A claim that must be live for a read.
@@ -266,8 +274,20 @@ impl InProcessLink {
         };
         Ok(match self.parts.store.renew_lease(renewal).await? {
             Renewed::Until { lease_until, cancel } => BeatAnswer::Until { lease_until, cancel },
-            Renewed::Stale | Renewed::Unknown => BeatAnswer::Stale,
+            Renewed::Stale | Renewed::Unknown => {
+                self.forget(&beat.claim);
+                BeatAnswer::Stale
+            }
         })
+    }
+
+    /// Forgets a claim that is over; another claim of the same job stays.
+    fn forget(&self, claim: &Claim) {
+        let token = claim.token.hash();
+        let mut held = self.lock();
+        if held.get(&claim.job).is_some_and(|held| held.token == token) {
+            held.remove(&claim.job);
+        }
     }
 }
 
@@ -309,12 +329,13 @@ impl WorkerLink for InProcessLink {
             let work = self.parts.watches.work();
             tokio::pin!(work);
             work.as_mut().enable();
-            let commands = self.parts.presence.take_commands(self.info.id);
             let jobs = if poll.free > 0 {
                 self.claim(poll.free).await?
             } else {
                 Vec::new()
             };
+            // Taken last: what is taken is answered.
+            let commands = self.parts.presence.take_commands(self.info.id);
             let left = until.since(self.parts.clock.now());
             if !jobs.is_empty() || !commands.is_empty() || left.is_zero() || self.parts.tasks.stopping() {
                 return Ok(Polled { jobs, commands });
@@ -399,11 +420,19 @@ impl WorkerLink for InProcessLink {
 
     async fn seal(&self, claim: &Claim) -> Result<Grant> {
         let held = self.live(claim).await?;
-        let Some((owner, name, env)) = held.credential else {
+        let Some((owner, name, provider)) = held.credential else {
             return Ok(Grant::default());
         };
-        let secrets = self.parts.config.secrets(owner, &name).await?;
-        Ok(Grant { env, secrets })
+        // Settings and secrets from one reading: a key that was moved to another address goes to that one alone.
+        let (credential, secrets) = self.parts.config.opened(owner, &name).await?;
+        if credential.provider != provider {
+            let message = format!("credential '{name}' was for provider '{provider}' when the job was handed out");
+            return Err(Error::conflict(Conflict::InUse, message));
+        }
+        Ok(Grant {
+            env: credential.env,
+            secrets,
+        })
     }
 
     async fn bundle(&self, claim: &Claim) -> Result<ByteStream> {
@@ -435,9 +464,18 @@ impl WorkerLink for InProcessLink {
             settle(draft, &Default::default(), settings)?;
             Ok(())
         });
-        finished.await?;
-        self.lock().remove(&claim.job);
-        Ok(())
+        let finished = finished.await;
+        if matches!(
+            finished,
+            Ok(())
+                | Err(Error::Conflict {
+                    kind: Conflict::StaleClaim,
+                    ..
+                })
+        ) {
+            self.forget(claim);
+        }
+        finished
     }
 }
 
@@ -462,6 +500,18 @@ fn job_model(resolution: &Resolution, models: &[crate::config::Model]) -> Option
             .flat_map(|c| c.record.remote_features.clone())
             .collect(),
     })
+}
+
+/// What the models of the job's credential cost. Two entries may stand for one model of the provider: the stage's own counts.
+fn prices(resolution: &Resolution, models: &[crate::config::Model]) -> BTreeMap<String, Prices> {
+    let Some(own) = resolution.model.as_ref().map(|model| &model.record) else {
+        return BTreeMap::new();
+    };
+    let same = models
+        .iter()
+        .filter(|model| model.credential_name == own.credential_name);
+    let price = |model: &crate::config::Model| (model.model_id.clone(), model.prices);
+    same.map(price).chain([price(own)]).collect()
 }
 
 fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {

@@ -11,7 +11,7 @@ mod store;
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
 pub use needs::{Needs, NeedsKey};
-pub(crate) use place::{Unplaced, lacking_key, likely_capability, needs, needs_of, resolve};
+pub(crate) use place::{Unplaced, lacking_key, likely_needs, needs_of, provider_fault, resolve};
 pub(crate) use presence::Presence;
 pub use presence::{Missing, WorkerView};
 pub use service::Pool;

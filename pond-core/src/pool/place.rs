@@ -39,7 +39,7 @@ pub(crate) fn needs_of(
 }
 
 /// The needs of a sandbox, a harness's capability and a model's.
-pub(crate) fn needs(sandbox: &SandboxBlock, harness: &str, model: Option<String>, project: ProjectId) -> Needs {
+fn needs(sandbox: &SandboxBlock, harness: &str, model: Option<String>, project: ProjectId) -> Needs {
     let mut capabilities: BTreeSet<String> = model.into_iter().collect();
     capabilities.insert(harness.to_owned());
     let mut any_of = BTreeSet::new();
@@ -151,6 +151,9 @@ fn credential_of(model: &Model, effective: &Effective) -> Result<Stored<Credenti
             model.key, model.credential_name
         ))
     })?;
+    if let Some(fault) = provider_fault(model, &credential.record) {
+        return Err(missing(fault));
+    }
     match lacking_key(&credential.record) {
         None => Ok(credential.clone()),
         Some(keys) => Err(missing(format!(
@@ -161,6 +164,16 @@ fn credential_of(model: &Model, effective: &Effective) -> Result<Stored<Credenti
     }
 }
 
+/// What is wrong when a model's credential is for another provider: the broker would speak one's wire to the other.
+pub(crate) fn provider_fault(model: &Model, credential: &Credential) -> Option<String> {
+    (model.provider != credential.provider).then(|| {
+        format!(
+            "model '{}' is of provider '{}', and its credential '{}' is for '{}'",
+            model.key, model.provider, credential.name, credential.provider
+        )
+    })
+}
+
 /// The names of the provider's key, when a credential has none of them.
 pub(crate) fn lacking_key(credential: &Credential) -> Option<&'static [&'static str]> {
     let keys = Provider::find(&credential.provider)?.keys;
@@ -168,11 +181,24 @@ pub(crate) fn lacking_key(credential: &Credential) -> Option<&'static [&'static 
     (!has).then_some(keys)
 }
 
-/// The capability that a stage's harness has, as far as it can be told before it is registered.
-pub(crate) fn likely_capability(swarm: &Swarm, effective: &Effective, settings: &EngineSettings) -> Option<String> {
-    match effective.harness(swarm.harness.as_deref(), settings.default_harness.as_deref()) {
-        Named::Found(harness) => Some(harness.record.capability),
-        Named::Unregistered(name) => Some(format!("harness.{}", Preset::key_of(&name))),
-        Named::NoneThere | Named::Several(_) => None,
-    }
+/// What a stage would need, as far as it can be told before its harness is registered.
+pub(crate) fn likely_needs(
+    swarm: &Swarm,
+    project: ProjectId,
+    effective: &Effective,
+    settings: &EngineSettings,
+) -> Option<Needs> {
+    let sandbox = swarm.sandbox.as_ref().ok()?;
+    let (harness, model) = match effective.harness(swarm.harness.as_deref(), settings.default_harness.as_deref()) {
+        Named::Found(harness) => {
+            let model = model_of(&harness.record, swarm, effective, settings).ok().flatten();
+            (
+                harness.record.capability,
+                model.and_then(|model| model.record.capability),
+            )
+        }
+        Named::Unregistered(name) => (format!("harness.{}", Preset::key_of(&name)), None),
+        Named::NoneThere | Named::Several(_) => return None,
+    };
+    Some(needs(sandbox, &harness, model, project))
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{Check, Problem, Severity, Subject, of_stage, pointer, swarms};
 use crate::config::{Harness, Model, Named, Provider, Stored};
-use crate::pool::lacking_key;
+use crate::pool::{lacking_key, provider_fault};
 use crate::runs::executors::Swarm;
 use crate::workflow::Stage;
 
@@ -101,7 +101,13 @@ fn model(
 
 fn credential(subject: &Subject<'_>, stage: &Stage, model: &Model, found: &mut Vec<Problem>) {
     let name = &model.credential_name;
-    let (message, fix) = match subject.effective.credential(name) {
+    let known = subject.effective.credential(name);
+    if let Some(fault) = known.and_then(|credential| provider_fault(model, &credential.record)) {
+        let fix = format!("Register model '{}' with a credential of its provider.", model.key);
+        found.push(of_stage(stage, Severity::Error, "credential_missing", &fault, fix));
+        return;
+    }
+    let (message, fix) = match known {
         None => (
             format!("model '{}' names credential '{name}', which is not there", model.key),
             format!("Store it: pond credential set {name} --provider {}.", model.provider),

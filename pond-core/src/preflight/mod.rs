@@ -1,4 +1,4 @@
-//! Checks that tell before a run is created what would stop it. One file and one line in [`CHECKS`] per subject.
+//! Checks that tell before a run is created what would stop it. One file and one line in `CHECKS` per subject.
 
 use async_trait::async_trait;
 

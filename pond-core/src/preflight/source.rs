@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::{Check, Problem, Severity, Subject};
 use crate::clock::{Clock, Timestamp};
 use crate::id::ProjectId;
-use crate::sources::Source;
+use crate::sources::{Kind, Source};
 
 /// Checks of one project that dial at once.
 const AT_ONCE: usize = 4;
@@ -38,7 +38,7 @@ impl Reachability {
         if answers.len() >= MAX_KEPT {
             answers.retain(|_, (asked, _)| now.since(*asked) < KEPT);
         }
-        let key = (project, format!("{:?}", source.kind));
+        let key = (project, place(source));
         let (asked, answer) = answers.entry(key).or_insert_with(|| (now, Answer::default()));
         if now.since(*asked) >= KEPT {
             (*asked, *answer) = (now, Answer::default());
@@ -53,6 +53,36 @@ impl Reachability {
             .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE)))
             .clone()
     }
+}
+
+/// What a source's answer is kept under: all that says where it is.
+fn place(source: &Source) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let parts = match &source.kind {
+        Kind::GitHttps(git) => {
+            let reference = git.reference.as_ref().map(|reference| reference.as_str().to_owned());
+            vec![
+                "git".to_owned(),
+                git.url.as_str().to_owned(),
+                text(&reference),
+                text(&git.credential),
+            ]
+        }
+        Kind::Folder(folder) => vec!["folder".to_owned(), folder.path.clone()],
+        Kind::Tarball(tarball) => vec!["tarball".to_owned(), tarball.url.as_str().to_owned()],
+        Kind::S3(s3) => {
+            let endpoint = s3.endpoint_url.as_ref().map(|url| url.as_str().to_owned());
+            vec![
+                "s3".to_owned(),
+                text(&endpoint),
+                s3.bucket.clone(),
+                s3.prefix.clone(),
+                text(&s3.credential),
+            ]
+        }
+    };
+    // No part holds a line end.
+    parts.join("\n")
 }
 
 pub(super) struct Reachable;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Check, Problem, Severity, Subject, swarms};
-use crate::pool::{Missing, likely_capability, needs};
+use crate::pool::{Missing, likely_needs};
 
 pub(super) struct CapableWorker;
 
@@ -11,11 +11,9 @@ pub(super) struct CapableWorker;
 impl Check for CapableWorker {
     async fn check(&self, subject: &Subject<'_>, found: &mut Vec<Problem>) {
         for (_, stage, swarm) in swarms(subject.definition) {
-            let Ok(sandbox) = &swarm.sandbox else { continue };
-            let Some(harness) = likely_capability(swarm, subject.effective, subject.settings) else {
+            let Some(needs) = likely_needs(swarm, subject.project, subject.effective, subject.settings) else {
                 continue;
             };
-            let needs = needs(sandbox, &harness, None, subject.project);
             let Some(missing) = subject
                 .presence
                 .missing(&needs, subject.now, subject.settings.worker_offline)

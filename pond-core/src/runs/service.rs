@@ -479,19 +479,37 @@ impl Runs {
             events,
             log_bytes,
         };
-        parts.store.create_run(new).await?;
         let run = Run {
             head: head.clone(),
             definition: submission.stored,
         };
-        let cell = parts.ledger.insert(Loaded {
+        let loaded = Loaded {
             head,
             definition: submission.definition,
             stored: run.definition.clone(),
             usage: None,
-        });
-        parts.follow(drive(parts.clone(), run.head.id, cell));
+        };
+        self.start(new, loaded).await?;
         Ok(run)
+    }
+
+    /// Writes a run and follows it, in a task of its own: a caller that goes away in between must not leave a run that nobody
+    /// drives.
+    async fn start(&self, new: NewRun, loaded: Loaded) -> Result<()> {
+        let parts = self.parts.clone();
+        let (told, done) = tokio::sync::oneshot::channel();
+        self.parts.tasks.spawn(async move {
+            let created = parts.store.create_run(new).await;
+            if created.is_ok() {
+                let id = loaded.head.id;
+                let cell = parts.ledger.insert(loaded);
+                parts.follow(id, drive(parts.clone(), id, cell));
+            }
+            // A caller that is gone need not be told.
+            let _gone = told.send(created);
+        });
+        done.await.map_err(|_| Error::Unavailable("the engine", None))??;
+        Ok(())
     }
 
     async fn refuse_when_full(&self, project: ProjectId) -> Result<()> {

@@ -201,6 +201,9 @@ pub trait EngineStore: Send + Sync {
     /// Says that `engine` drives nothing any more.
     async fn retire(&self, engine: EngineId) -> Result<(), StoreError>;
 
+    /// Live runs that `engine` is written down for, at most `limit`.
+    async fn runs_of(&self, engine: EngineId, limit: u32) -> Result<Vec<RunId>, StoreError>;
+
     /// Hands up to `limit` live runs, whose engine's time ended before `now` or which has none, over to `heir`, and says
     /// which. A run is handed to one heir only, and its revision rises, so that a former engine that is not dead after all
     /// learns of it at its next commit.

@@ -254,6 +254,15 @@ impl EngineStore for Memory {
         Ok(())
     }
 
+    async fn runs_of(&self, engine: EngineId, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let state = self.state()?;
+        let own = |id: &&RunId| state.runs.get(*id).is_some_and(|record| record.head.owner == engine);
+        let mut runs: Vec<RunId> = state.live.iter().map(|(_, id)| id).filter(own).copied().collect();
+        runs.sort_unstable();
+        runs.truncate(limit as usize);
+        Ok(runs)
+    }
+
     async fn adopt_runs(&self, heir: EngineId, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
         let mut guard = self.state()?;
         let state = &mut *guard;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use pond_core::id::RunId;
 use pond_core::runs::{Appended, Committed};
 
-use super::db::{Tx, args};
+use super::db::{Arg, Tx, args};
 use super::hot::{self, Changed};
 use super::item::{Body, ChangeItem, CreateItem, Item};
 use super::pool::{self, Held, PieceJudged};
@@ -195,6 +195,10 @@ async fn change(tx: &mut Tx, judged: &[(usize, &ChangeItem, Verdict)]) -> Result
             _ => {}
         }
     }
+    if !commits.is_empty() && !appends.is_empty() {
+        // Two statements take locks: one order for both, or another server's batch may hold what this one waits for.
+        lock(tx, commits.iter().chain(&appends).map(|item| item.run)).await?;
+    }
     let mut changed = HashMap::with_capacity(judged.len());
     if !commits.is_empty() {
         changed.extend(hot::commit(tx, &commits).await?.into_iter().map(|now| (now.run, now)));
@@ -203,6 +207,16 @@ async fn change(tx: &mut Tx, judged: &[(usize, &ChangeItem, Verdict)]) -> Result
         changed.extend(hot::append(tx, &appends).await?.into_iter().map(|now| (now.run, now)));
     }
     Ok(changed)
+}
+
+/// Locks rows of runs in id order. SQLite has one writer, and nothing to lock.
+async fn lock(tx: &mut Tx, runs: impl Iterator<Item = RunId>) -> Result<(), sqlx::Error> {
+    if let Tx::Sqlite(_) = tx {
+        return Ok(());
+    }
+    let ids = runs.map(|run| *run.as_bytes()).collect();
+    let text = "SELECT id FROM runs WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+    tx.read(text, vec![Arg::Ids(ids)]).await.map(drop)
 }
 
 fn outcome(item: &ChangeItem, verdict: Verdict, now: Option<&Changed>, known: bool) -> Outcome {

@@ -49,6 +49,16 @@ impl EngineStore for Sql {
         written.map(drop).map_err(unavailable)
     }
 
+    async fn runs_of(&self, engine: EngineId, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let text = "SELECT id FROM runs WHERE owner = $1 AND finished_at IS NULL ORDER BY id LIMIT $2";
+        let rows = self
+            .db
+            .read(text, args![engine.as_bytes(), limit])
+            .await
+            .map_err(unavailable)?;
+        rows.iter().map(|row| row.cells("runs").id(0, "id")).collect()
+    }
+
     async fn adopt_runs(&self, heir: EngineId, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
         let find = Text {
             sqlite: orphans!(""),

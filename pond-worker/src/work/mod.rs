@@ -1,10 +1,10 @@
 //! The worker: probes what its host can do, asks for jobs, and takes each of them to its end.
 //!
 //! A job's way: its sources and secrets are asked for and its folder is made ([`crate::prepare`]); broker and sandbox start,
-//! and its program or the built-in agent runs ([`agent`]) until it ends or is ended; the sandbox is killed, what it left is
-//! taken out ([`crate::collect`]), and its end is told ([`job`]). Meanwhile its lines ([`lines`]) and model calls ([`calls`])
-//! are sent on, without secrets, and its lease is kept ([`leases`]). A job whose lease is lost is killed, and nothing more is
-//! told of it ([`switch`]).
+//! and its program or the built-in agent runs (`agent`) until it ends or is ended; the sandbox is killed, what it left is
+//! taken out ([`crate::collect`]), and its end is told (`job`). Meanwhile its lines (`lines`) and model calls (`calls`)
+//! are sent on, without secrets, and its lease is kept (`leases`). A job whose lease is lost is killed, and nothing more is
+//! told of it (`switch`).
 
 mod agent;
 mod calls;

@@ -31,7 +31,12 @@ pub async fn only_runs_of_dead_engines_are_adopted(store: SharedStore) {
     store.retire(retired).await.unwrap();
     store.retire(unheard).await.unwrap();
 
+    assert_eq!(store.runs_of(late, 10).await.unwrap(), [runs[1]]);
     let adopted = store.adopt_runs(heir, now, 10).await.unwrap();
+    assert_eq!(store.runs_of(late, 10).await.unwrap(), []);
+    let own: BTreeSet<RunId> = store.runs_of(heir, 10).await.unwrap().into_iter().collect();
+    assert_eq!(own, BTreeSet::from([runs[1], runs[2], runs[3], runs[4]]));
+    assert_eq!(store.runs_of(heir, 2).await.unwrap().len(), 2);
     assert_eq!(
         adopted.iter().copied().collect::<BTreeSet<_>>(),
         BTreeSet::from([runs[1], runs[2], runs[3]])
