@@ -184,6 +184,26 @@ on_every_store! {
         assert_eq!(run.head.state.stages[1].phase.status().as_str(), "skipped");
     }
 
+    async fn a_caller_that_goes_away_leaves_no_run_behind(world: World) {
+        let text = body(&[stage("a", &noop(1, 0.0))]).to_string();
+        for micros in 0..40 {
+            let submit = world.pond.runs().submit(world.project(), &text);
+            let _left = tokio::time::timeout(Duration::from_micros(micros * 25), submit).await;
+        }
+        let list = async || {
+            let page = PageRequest { limit: 500, after: None };
+            world.pond.runs().list(Scope::Org, &RunFilter::default(), page).await.unwrap().items
+        };
+        for _ in 0..500 {
+            if list().await.iter().all(|head| head.state.phase.status().is_terminal()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let left: Vec<_> = list().await.into_iter().filter(|head| !head.state.phase.status().is_terminal()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
     async fn retry_repeats_an_ended_run_and_refuses_a_live_one(world: World) {
         let mut first = body(&[stage("a", &noop(3, 0.2))]);
         first["context"] = json!({"k": 1});

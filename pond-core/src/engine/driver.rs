@@ -14,19 +14,21 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Parts;
 use super::advance::{cancel_live_jobs, fail_fetch, settle};
 use super::fetch::{Fetched, fetch};
 use super::ledger::{Cell, Seen};
-use super::{Draft, Parts};
+use super::placing::{UnfitCheck, enqueue, give_up, waiting};
+use super::report::{StageReport, cancel_attempts, orphans, put_back, write, write_fetched};
 use crate::artifacts::{Artifact, BlobError, BlobStore, ByteStream};
 use crate::clock::Timestamp;
 use crate::config::Effective;
 use crate::error::{Error, Result};
-use crate::id::{JobId, RunId};
+use crate::id::RunId;
 use crate::logs::{LogLine, LogSource};
-use crate::pool::{JobChange, NewJob, Unplaced, needs_of};
-use crate::runs::executors::{Findings, OpenBundle, StageContext, StageSink, Swarm, Work};
-use crate::runs::{Failure, FailureCode, Progress, StageEvent, StageOutcome, StagePhase, Transition};
+use crate::pool::needs_of;
+use crate::runs::executors::{Findings, OpenBundle, StageContext, StageSink, Work};
+use crate::runs::{Failure, FailureCode, StageOutcome, StagePhase, Transition};
 
 /// An attempt that ends within this is written in one commit.
 const FOLD: Duration = Duration::from_millis(50);
@@ -51,16 +53,6 @@ struct Attempt {
 enum Ended {
     Stage(usize, Timestamp, StageOutcome),
     Fetch(Box<Result<Fetched, Failure>>),
-}
-
-/// What is to be written of an attempt.
-struct StageReport {
-    index: usize,
-    started: Timestamp,
-    lines: Vec<(Timestamp, String)>,
-    progress: Option<Progress>,
-    artifacts: Vec<Artifact>,
-    end: Option<(Timestamp, StageOutcome)>,
 }
 
 /// What is to be done after a change.
@@ -535,183 +527,9 @@ impl Driver {
     }
 }
 
-/// Decides, inside a change, whether a stage that waited for the grace is given up.
-struct UnfitCheck {
-    effective: Effective,
-    parts: Arc<Parts>,
-}
-
 /// A key for an artifact's bytes.
 pub(crate) fn blob_key(parts: &Parts, run: RunId) -> String {
     format!("artifacts/{run}/{}", hex::encode(parts.entropy.draw::<16>()))
-}
-
-fn put_back(sink: &StageSink, findings: Findings) {
-    if findings.is_empty() {
-        return;
-    }
-    for (at, line) in findings.lines {
-        sink.line(at, line);
-    }
-    if let Some(Progress { done, total }) = findings.progress {
-        sink.progress(done, total);
-    }
-    for (name, bytes) in findings.artifacts {
-        sink.artifact(name, bytes);
-    }
-}
-
-fn write_fetched(draft: &mut Draft<'_>, found: &Fetched) -> Result<()> {
-    if draft.state().bundle.is_some() {
-        return Ok(());
-    }
-    for line in &found.lines {
-        draft.log(draft.now, LogLine::system(LogSource::Fetch, None, line.clone()));
-    }
-    draft.apply(Transition::Fetched(found.bundle.clone()))?;
-    Ok(())
-}
-
-/// Writes what an attempt has found, unless its stage was ended meanwhile.
-fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
-    let index = report.index;
-    if draft.state().stages[index].phase.status().is_terminal() {
-        return Ok(());
-    }
-    if matches!(draft.state().stages[index].phase, StagePhase::Queued { .. }) {
-        let event = StageEvent::Start {
-            at: report.started,
-            worker: None,
-        };
-        draft.apply(Transition::Stage { index, event })?;
-    }
-    let key = draft.definition.key(index).to_owned();
-    for (at, line) in &report.lines {
-        draft.log(*at, LogLine::system(LogSource::Engine, Some(&key), line.clone()));
-    }
-    if let Some(progress) = report.progress {
-        draft.apply(Transition::Progress { index, progress })?;
-    }
-    for artifact in &report.artifacts {
-        draft.artifact(artifact.clone());
-    }
-    if let Some((at, outcome)) = &report.end {
-        let event = StageEvent::End {
-            at: *at,
-            outcome: outcome.clone(),
-        };
-        draft.apply(Transition::Stage { index, event })?;
-    }
-    Ok(())
-}
-
-fn cancel_attempts(draft: &mut Draft<'_>, live: &BTreeSet<usize>) -> Result<()> {
-    for &index in live {
-        let phase = &draft.state().stages[index].phase;
-        if matches!(phase, StagePhase::Running { job: None, .. }) {
-            let event = StageEvent::End {
-                at: draft.now,
-                outcome: StageOutcome::Cancelled,
-            };
-            draft.apply(Transition::Stage { index, event })?;
-        }
-    }
-    Ok(())
-}
-
-/// Engine stages that are written as running and do not run here: a crash cut them off.
-fn orphans(draft: &Draft<'_>, live: &BTreeSet<usize>) -> Vec<(usize, Timestamp)> {
-    let stages = draft.state().stages.iter().enumerate();
-    stages
-        .filter(|(index, _)| !live.contains(index))
-        .filter_map(|(index, stage)| match stage.phase {
-            StagePhase::Running { job: None, since, .. } => Some((index, since)),
-            _ => None,
-        })
-        .collect()
-}
-
-/// Stages whose job waits in line.
-fn waiting(draft: &Draft<'_>) -> Vec<usize> {
-    let stages = draft.state().stages.iter().enumerate();
-    stages
-        .filter(|(_, s)| matches!(s.phase, StagePhase::Queued { job: Some(_), .. }))
-        .map(|(i, _)| i)
-        .collect()
-}
-
-/// Puts a pool stage in line, unless its harness is not there: then it is looked at again.
-fn enqueue(
-    draft: &mut Draft<'_>,
-    parts: &Parts,
-    index: usize,
-    swarm: &Swarm,
-    effective: Option<&Effective>,
-) -> Result<()> {
-    let Some(effective) = effective else { return Ok(()) };
-    let needs = match needs_of(swarm, draft.head.project, effective, &parts.settings) {
-        Ok(needs) => needs,
-        Err(Unplaced::Later(_)) => return Ok(()),
-        Err(Unplaced::Never(failure)) => {
-            let event = StageEvent::End {
-                at: draft.now,
-                outcome: StageOutcome::Failed(failure),
-            };
-            draft.apply(Transition::Stage { index, event })?;
-            settle(draft, &BTreeSet::new(), &parts.settings)?;
-            return Ok(());
-        }
-    };
-    let id = JobId::mint(&*parts.clock, &*parts.entropy);
-    draft.apply(Transition::Stage {
-        index,
-        event: StageEvent::Enqueue { job: id },
-    })?;
-    draft.job(JobChange::Enqueue(NewJob {
-        id,
-        run: draft.run(),
-        project: draft.head.project,
-        stage: u32::try_from(index).unwrap_or(u32::MAX),
-        needs,
-        place: draft.now.micros(),
-        enqueued_at: draft.now,
-    }));
-    Ok(())
-}
-
-/// Fails a stage for which nothing that fits was online for the grace; does nothing when something fits now.
-fn give_up(draft: &mut Draft<'_>, index: usize, check: &UnfitCheck) -> Result<()> {
-    let StagePhase::Queued { job, .. } = draft.state().stages[index].phase else {
-        return Ok(());
-    };
-    let executor = draft.definition.stages[index].executor.clone();
-    let Work::Pool(swarm) = executor.work() else {
-        return Ok(());
-    };
-    let parts = &check.parts;
-    let failure = match needs_of(swarm, draft.head.project, &check.effective, &parts.settings) {
-        Err(Unplaced::Later(failure) | Unplaced::Never(failure)) => Some(failure),
-        Ok(needs) => parts
-            .presence
-            .missing(&needs, draft.now, parts.settings.worker_offline)
-            .map(|missing| {
-                let key = draft.definition.key(index);
-                Failure::new(
-                    FailureCode::NoCapableWorker,
-                    crate::preflight::no_capable_worker_message(key, &missing),
-                )
-            }),
-    };
-    let Some(failure) = failure else { return Ok(()) };
-    if let Some(job) = job {
-        draft.job(JobChange::End(job));
-    }
-    let event = StageEvent::End {
-        at: draft.now,
-        outcome: StageOutcome::Failed(failure),
-    };
-    draft.apply(Transition::Stage { index, event })?;
-    Ok(())
 }
 
 struct BlobBundle {

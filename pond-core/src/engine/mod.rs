@@ -12,6 +12,8 @@ mod hear;
 mod keeper;
 mod ledger;
 mod parts;
+mod placing;
+mod report;
 mod settings;
 mod tasks;
 mod watch;

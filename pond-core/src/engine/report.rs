@@ -1,0 +1,110 @@
+//! What an attempt in the engine has found, and how it is written into a change of its run.
+
+use std::collections::BTreeSet;
+
+use super::Draft;
+use super::fetch::Fetched;
+use crate::artifacts::Artifact;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::logs::{LogLine, LogSource};
+use crate::runs::executors::{Findings, StageSink};
+use crate::runs::{Progress, StageEvent, StageOutcome, StagePhase, Transition};
+
+/// What is to be written of an attempt.
+pub(super) struct StageReport {
+    pub(super) index: usize,
+    pub(super) started: Timestamp,
+    pub(super) lines: Vec<(Timestamp, String)>,
+    pub(super) progress: Option<Progress>,
+    pub(super) artifacts: Vec<Artifact>,
+    pub(super) end: Option<(Timestamp, StageOutcome)>,
+}
+
+/// Puts findings back that are not to be written yet.
+pub(super) fn put_back(sink: &StageSink, findings: Findings) {
+    if findings.is_empty() {
+        return;
+    }
+    for (at, line) in findings.lines {
+        sink.line(at, line);
+    }
+    if let Some(Progress { done, total }) = findings.progress {
+        sink.progress(done, total);
+    }
+    for (name, bytes) in findings.artifacts {
+        sink.artifact(name, bytes);
+    }
+}
+
+/// Writes that the sources are there.
+pub(super) fn write_fetched(draft: &mut Draft<'_>, found: &Fetched) -> Result<()> {
+    if draft.state().bundle.is_some() {
+        return Ok(());
+    }
+    for line in &found.lines {
+        draft.log(draft.now, LogLine::system(LogSource::Fetch, None, line.clone()));
+    }
+    draft.apply(Transition::Fetched(found.bundle.clone()))?;
+    Ok(())
+}
+
+/// Writes what an attempt has found, unless its stage was ended meanwhile.
+pub(super) fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
+    let index = report.index;
+    if draft.state().stages[index].phase.status().is_terminal() {
+        return Ok(());
+    }
+    if matches!(draft.state().stages[index].phase, StagePhase::Queued { .. }) {
+        let event = StageEvent::Start {
+            at: report.started,
+            worker: None,
+        };
+        draft.apply(Transition::Stage { index, event })?;
+    }
+    let key = draft.definition.key(index).to_owned();
+    for (at, line) in &report.lines {
+        draft.log(*at, LogLine::system(LogSource::Engine, Some(&key), line.clone()));
+    }
+    if let Some(progress) = report.progress {
+        draft.apply(Transition::Progress { index, progress })?;
+    }
+    for artifact in &report.artifacts {
+        draft.artifact(artifact.clone());
+    }
+    if let Some((at, outcome)) = &report.end {
+        let event = StageEvent::End {
+            at: *at,
+            outcome: outcome.clone(),
+        };
+        draft.apply(Transition::Stage { index, event })?;
+    }
+    Ok(())
+}
+
+/// Ends the attempts that run here, as their run was cancelled.
+pub(super) fn cancel_attempts(draft: &mut Draft<'_>, live: &BTreeSet<usize>) -> Result<()> {
+    for &index in live {
+        let phase = &draft.state().stages[index].phase;
+        if matches!(phase, StagePhase::Running { job: None, .. }) {
+            let event = StageEvent::End {
+                at: draft.now,
+                outcome: StageOutcome::Cancelled,
+            };
+            draft.apply(Transition::Stage { index, event })?;
+        }
+    }
+    Ok(())
+}
+
+/// Engine stages that are written as running and do not run here: a crash cut them off.
+pub(super) fn orphans(draft: &Draft<'_>, live: &BTreeSet<usize>) -> Vec<(usize, Timestamp)> {
+    let stages = draft.state().stages.iter().enumerate();
+    stages
+        .filter(|(index, _)| !live.contains(index))
+        .filter_map(|(index, stage)| match stage.phase {
+            StagePhase::Running { job: None, since, .. } => Some((index, since)),
+            _ => None,
+        })
+        .collect()
+}
