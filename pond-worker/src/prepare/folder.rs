@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use pond_core::artifacts::ByteStream;
@@ -20,6 +21,8 @@ const JOBS: &str = "jobs";
 const ASIDE: &str = "jobs-aside";
 /// How often one job's folder is put aside.
 const MAX_ASIDE: usize = 1000;
+/// How long a job's end waits for its folder to be removed.
+const PATIENCE: Duration = Duration::from_secs(30);
 const BUNDLE: &str = "bundle.tar";
 
 /// Removes the folders of jobs that an earlier life left. What cannot be removed is put aside, tried again by the next
@@ -160,12 +163,19 @@ impl WorkFolder {
             .unwrap_or_else(|panic| Err(io::Error::other(panic).into()))
     }
 
-    /// Removes the folder with all in it.
+    /// Removes the folder with all in it. One that takes long goes on being removed in the background: how many files a
+    /// job makes may not put off its end.
     pub(crate) async fn remove(mut self) {
         self.removed = true;
         let path = self.path.clone();
-        if let Err(error) = blocking(move || remove(&path)).await {
-            tracing::error!(folder = %self.path.display(), %error, "the folder of a job stays behind");
+        match tokio::time::timeout(PATIENCE, blocking(move || remove(&path))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(folder = %self.path.display(), %error, "the folder of a job stays behind");
+            }
+            Err(_) => {
+                tracing::warn!(folder = %self.path.display(), "the folder of a job takes long to be removed");
+            }
         }
     }
 }
