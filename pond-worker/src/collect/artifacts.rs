@@ -141,7 +141,7 @@ impl Collecting<'_> {
     /// Sends one file, without secrets.
     async fn send(&self, name: ArtifactName, file: File, left: &mut u64) -> Result<(), Refused> {
         let (redactor, scratch, room) = (self.redactor.clone(), self.folder.scratch(), *left);
-        let ready = blocking(move |halt| redacted(name, file, &redactor, &scratch, room, halt)).await;
+        let ready = blocking(move |halt| redacted(&name, file, &redactor, &scratch, room, halt)).await;
         let ready = ready.map_err(|error| lost("an artifact", &error))?;
         let Some((ready, rest)) = ready.and_then(|ready| left.checked_sub(ready.size).map(|rest| (ready, rest))) else {
             return Err(Refused::Error(Error::TooLarge(self.cap)));
@@ -175,7 +175,7 @@ fn lost(what: &str, error: &dyn std::fmt::Display) -> Refused {
 /// The file itself, or a copy without its secrets; nothing for one of more bytes than there is room for. How long a file
 /// says it is costs nothing to say, so that is asked before any of it is read.
 fn redacted(
-    name: ArtifactName,
+    name: &ArtifactName,
     mut file: File,
     redactor: &Redactor,
     scratch: &Path,
@@ -376,7 +376,7 @@ mod tests {
             fs::write(&path, text).expect("a file");
             let name = ArtifactName::new("f").expect("a name");
             let mut ready = redacted(
-                name,
+                &name,
                 File::open(&path).expect("open"),
                 &redactor,
                 temp.path(),
@@ -404,7 +404,7 @@ mod tests {
                 ArtifactName::new("f").expect("a name"),
                 File::open(&path).expect("open"),
             );
-            redacted(name, file, &redactor, temp.path(), room, halt).expect("no error")
+            redacted(&name, file, &redactor, temp.path(), room, halt).expect("no error")
         };
         // Reading it would take hours and fill the disk.
         File::create(&path).expect("a file").set_len(8 << 40).expect("sparse");

@@ -56,6 +56,13 @@ enum Outcome {
     Lost(SandboxError),
 }
 
+/// What came of a run.
+pub(super) struct Ended {
+    pub(super) end: JobEnd,
+    /// Something of the sandbox may still run, so that nothing it can write is to be looked at.
+    pub(super) alive: bool,
+}
+
 /// Why it is to be ended.
 enum Reason {
     Stop,
@@ -64,8 +71,8 @@ enum Reason {
 }
 
 impl Run<'_> {
-    /// Runs the agent; on return nothing of the sandbox is left.
-    pub(super) async fn run(&self, agent: Agent) -> JobEnd {
+    /// Runs the agent; on return nothing of the sandbox is left, unless that is said.
+    pub(super) async fn run(&self, agent: Agent) -> Ended {
         let is_program = matches!(agent, Agent::Program(_));
         let mut work: BoxFuture<'_, Outcome> = match agent {
             Agent::Program(exec) => Box::pin(self.program(exec)),
@@ -77,8 +84,7 @@ impl Run<'_> {
             outcome = &mut work => {
                 let end = self.judge(outcome).await;
                 drop(work);
-                self.kill().await;
-                return end;
+                return self.kill().await.err().unwrap_or(Ended { end, alive: false });
             }
         };
         if self.switch.now() < Stop::Lost {
@@ -90,7 +96,9 @@ impl Run<'_> {
                 work = Box::pin(std::future::ready(Outcome::Done));
             }
         }
-        self.kill().await;
+        if let Err(alive) = self.kill().await {
+            return alive;
+        }
         if self.switch.now() < Stop::Lost {
             // What it still had to say has been read by now, or is not worth a longer wait.
             let patience = self.clock.sleep(LAST_WORDS);
@@ -100,13 +108,17 @@ impl Run<'_> {
                 () = patience => {}
             }
         }
-        self.ended_for(&reason)
+        let end = self.ended_for(&reason);
+        Ended { end, alive: false }
     }
 
-    async fn kill(&self) {
-        if let Err(error) = self.sandbox.kill().await {
+    async fn kill(&self) -> Result<(), Ended> {
+        self.sandbox.kill().await.map_err(|error| {
             tracing::error!(%error, "a sandbox could not be ended");
-        }
+            let what = "the job's sandbox could not be ended, so nothing that it left is taken";
+            let end = failed(FailureCode::Internal, what);
+            Ended { end, alive: true }
+        })
     }
 
     /// Asks the program to end and waits for the grace; `work` is over when it has.

@@ -12,6 +12,7 @@ mod claimed;
 mod embed;
 mod identity;
 mod job;
+mod late;
 mod leases;
 mod lines;
 mod probe;
