@@ -14,6 +14,7 @@ use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Exec, Exit, LimitKind, Limits, Output, Running, SandboxError, Stream};
 use tokio::sync::Mutex;
 
+use super::disk;
 use super::switch::{Stop, Switch};
 use super::watched::Watched;
 use super::{Lines, Writer};
@@ -37,6 +38,9 @@ pub(super) struct JobBroker {
 pub(super) struct Run<'a> {
     pub(super) sandbox: &'a Watched,
     pub(super) limits: Limits,
+    /// The folders of the host that it may write to, and how much they may take.
+    pub(super) writable: Vec<PathBuf>,
+    pub(super) disk: u64,
     pub(super) broker: Option<&'a JobBroker>,
     pub(super) lines: Lines,
     pub(super) redactor: &'a Redactor,
@@ -67,6 +71,7 @@ pub(super) struct Ended {
 enum Reason {
     Stop,
     Timeout,
+    Disk,
     BrokerGone,
 }
 
@@ -87,7 +92,8 @@ impl Run<'_> {
                 return self.kill().await.err().unwrap_or(Ended { end, alive: false });
             }
         };
-        if self.switch.now() < Stop::Lost {
+        // Who fills the disk gets no time to go on with it.
+        if self.switch.now() < Stop::Lost && !matches!(reason, Reason::Disk) {
             if is_program {
                 self.end_program(&mut work).await;
             } else {
@@ -155,6 +161,7 @@ impl Run<'_> {
             biased;
             _ = self.switch.reaches(Stop::Cancel) => Reason::Stop,
             () = self.clock.sleep(left) => Reason::Timeout,
+            () = disk::filled(&self.writable, self.disk, &**self.clock) => Reason::Disk,
             () = self.broker_gone() => Reason::BrokerGone,
         }
     }
@@ -180,6 +187,13 @@ impl Run<'_> {
         match reason {
             Reason::Stop => JobEnd::Cancelled,
             Reason::Timeout => timed_out(self.timeout),
+            Reason::Disk => failed(
+                FailureCode::SandboxLimit,
+                format!(
+                    "its work and output folders took more than {} of disk, or more files or deeper folders than may be",
+                    bytes(self.disk)
+                ),
+            ),
             Reason::BrokerGone => failed(
                 FailureCode::Internal,
                 "the job's model broker has gone; without it the agent reaches nothing, so it was ended",

@@ -1,5 +1,6 @@
 //! One job, from its claim to its end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pond_core::artifacts::ByteStream;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::agent::{Ended, JobBroker, Run, failed, timed_out};
+use super::disk;
 use super::late::{Late, late};
 use super::leases::Leases;
 use super::probe::Backends;
@@ -225,6 +227,8 @@ impl Attempt<'_> {
                 let run = Run {
                     sandbox: &sandbox,
                     limits: self.job.sandbox.limits,
+                    writable: self.writable(ready),
+                    disk: disk::CAP.saturating_add(self.shop.settings.bundle.bytes),
                     broker: broker.as_ref(),
                     lines: lines.clone(),
                     redactor,
@@ -249,6 +253,14 @@ impl Attempt<'_> {
             let _ = telemetry.await;
         }
         Ok(end)
+    }
+
+    /// The folders of the host that the job may write to.
+    fn writable(&self, ready: &Ready) -> Vec<PathBuf> {
+        match self.job.sandbox.profile {
+            Profile::UntrustedCodeRead => vec![ready.folder.output()],
+            Profile::UntrustedCodeWrite | Profile::None => vec![ready.folder.output(), ready.folder.checkout()],
+        }
     }
 
     /// The backend that the job asks for, or the best one.

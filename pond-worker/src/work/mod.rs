@@ -9,6 +9,7 @@
 mod agent;
 mod calls;
 mod claimed;
+mod disk;
 mod embed;
 mod identity;
 mod job;
