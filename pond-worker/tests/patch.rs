@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pond_worker::collect::{ChangedFile, Changes, Status, changes};
+use pond_worker::collect::{ChangedFile, Changes, CollectError, Status, changes};
 use proptest::prelude::*;
 
 /// A base and an edited copy of it.
@@ -329,4 +329,59 @@ proptest! {
         let changes = runtime.block_on(trees.changes());
         prop_assert_eq!(trees.applied(&changes.patch), listing(&trees.edited()));
     }
+}
+
+/// Makes folders one in another by steps, as deep as no path reaches, and opens the last one.
+fn deep(root: &Path, name: &str, count: usize) -> std::os::fd::OwnedFd {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = openat(CWD, root, flags, Mode::empty()).expect("own folder");
+    for _ in 0..count {
+        mkdirat(&at, name, Mode::RWXU).expect("made");
+        at = openat(&at, name, flags, Mode::empty()).expect("open");
+    }
+    at
+}
+
+fn touch(folder: &std::os::fd::OwnedFd, name: &str) {
+    use rustix::fs::{Mode, OFlags, openat};
+    drop(openat(folder, name, OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).expect("made"));
+}
+
+#[tokio::test]
+async fn a_path_longer_than_any_program_takes_is_left_out_and_told_shortly() {
+    let trees = Trees::new();
+    put(&trees.edited(), "kept", b"x");
+    touch(&deep(&trees.edited(), &"n".repeat(250), 20), "far");
+    let changes = trees.changes().await;
+    assert_eq!(changes.files.len(), 1, "{:?}", changes.files);
+    let told = changes
+        .notes
+        .iter()
+        .any(|note| note.contains("too long a path") && note.len() < 1000);
+    assert!(told, "{:?}", changes.notes);
+}
+
+#[tokio::test]
+async fn names_that_together_take_too_much_memory_are_too_large() {
+    let trees = Trees::new();
+    let folder = deep(&trees.edited(), &"n".repeat(250), 14);
+    for number in 0..18_000 {
+        touch(&folder, &format!("{number:0>250}"));
+    }
+    let scratch = trees.folder.path().join("scratch");
+    let refused = changes(&trees.base(), &trees.edited(), &scratch).await;
+    assert!(matches!(refused, Err(CollectError::TooLarge(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn more_changed_files_than_any_patch_holds_are_too_large() {
+    let trees = Trees::new();
+    let folder = deep(&trees.edited(), "many", 1);
+    for number in 0..=200_000 {
+        touch(&folder, &number.to_string());
+    }
+    let scratch = trees.folder.path().join("scratch");
+    let refused = changes(&trees.base(), &trees.edited(), &scratch).await;
+    assert!(matches!(refused, Err(CollectError::TooLarge(_))), "{refused:?}");
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::links::escapes;
+use super::links::Links;
 use super::tree::{Excess, FileMode, Limits, Stats, TreeError, entry_path};
 
 /// Writes the tree at `root` as a tar archive: sorted, without times and owners, links that lead outside, special files and
@@ -19,6 +19,7 @@ pub fn write_bundle(root: &Path, out: impl Write, limits: Limits) -> Result<Stat
         root,
         limits,
         stats: Stats::default(),
+        links: Links::new(),
         tar: Builder::new(out),
     };
     // Folders still to list, the next one last.
@@ -79,6 +80,7 @@ struct Bundle<'a, W: Write> {
     root: &'a Path,
     limits: Limits,
     stats: Stats,
+    links: Links,
     tar: Builder<W>,
 }
 
@@ -102,7 +104,7 @@ impl<W: Write> Bundle<'_, W> {
     }
 
     fn add_link(&mut self, path: &Path) -> Result<(), TreeError> {
-        if escapes(self.root, path)? {
+        if self.links.escapes(self.root, path)? {
             self.stats.left_out += 1;
             return Ok(());
         }

@@ -16,6 +16,5 @@ mod tree;
 pub use archive::{BundleFile, extract, for_each_file};
 pub use bundle::{digest, write_bundle};
 pub use fetch::{Caps, FolderScope, Resolved, SourceError, SourceFetch};
-pub use links::escapes;
 pub use record::{Folder, Git, GitRef, Kind, MAX_SOURCES, S3, Source, Tarball, parse};
 pub use tree::{Excess, FileMode, Limits, Stats, TreeError, TreeWriter};

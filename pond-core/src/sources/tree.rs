@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use super::links::escapes;
+use super::links::Links;
 
 /// The longest path, and the deepest, in a tree.
 const MAX_PATH: usize = 2048;
@@ -157,8 +157,9 @@ impl TreeWriter {
 
     /// Ends the tree, refusing it if a link leads outside.
     pub fn finish(mut self) -> Result<Stats, TreeError> {
+        let mut links = Links::new();
         for link in &self.links {
-            if escapes(&self.root, link)? {
+            if links.escapes(&self.root, link)? {
                 return Err(TreeError::Unsafe("a link that leads outside"));
             }
         }
@@ -168,8 +169,9 @@ impl TreeWriter {
 
     /// Ends the tree, leaving out links that lead outside.
     pub fn finish_without_escaping_links(mut self) -> Result<Stats, TreeError> {
+        let mut links = Links::new();
         for link in &self.links {
-            if escapes(&self.root, link)? {
+            if links.escapes(&self.root, link)? {
                 fs::remove_file(self.root.join(link))?;
                 self.stats.left_out += 1;
             }

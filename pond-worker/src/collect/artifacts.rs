@@ -20,7 +20,8 @@ use pond_core::sources::Limits;
 use serde_json::json;
 use tokio_util::io::ReaderStream;
 
-use super::patch;
+use super::halt::{Halt, blocking};
+use super::patch::{self, CollectError};
 use crate::prepare::WorkFolder;
 use crate::work::{Claimed, Lines, Refused};
 
@@ -97,7 +98,13 @@ impl Collecting<'_> {
         let work = scratch.join("patch");
         fs::create_dir(&work).map_err(|error| lost("the patch", &error))?;
         let changes = patch::changes(&base, &self.folder.checkout(), &work).await;
-        let changes = changes.map_err(|error| lost("the patch", &error))?;
+        let changes = match changes {
+            Err(CollectError::TooLarge(what)) => {
+                self.lines.note(format!("the changes are not kept: {what}")).await;
+                return Err(Refused::Error(Error::TooLarge(self.cap)));
+            }
+            changes => changes.map_err(|error| lost("the patch", &error))?,
+        };
         for note in &changes.notes {
             self.lines.note(self.redactor.text(note)).await;
         }
@@ -115,8 +122,7 @@ impl Collecting<'_> {
     async fn send_output(&self, left: &mut u64) -> Result<(), Refused> {
         let folder = self.folder.output();
         let own = self.with_patch;
-        let looked = tokio::task::spawn_blocking(move || look(&folder, own)).await;
-        let looked = looked.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let looked = blocking(move |_| look(&folder, own)).await;
         let Output { files, skipped } = looked.map_err(|error| lost("the output folder", &error))?;
         if let Some(line) = skipped.line() {
             self.lines.note(self.redactor.text(&line)).await;
@@ -134,11 +140,10 @@ impl Collecting<'_> {
 
     /// Sends one file, without secrets.
     async fn send(&self, name: ArtifactName, file: File, left: &mut u64) -> Result<(), Refused> {
-        let (redactor, scratch) = (self.redactor.clone(), self.folder.scratch());
-        let ready = tokio::task::spawn_blocking(move || redacted(name, file, &redactor, &scratch)).await;
-        let ready = ready.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let (redactor, scratch, room) = (self.redactor.clone(), self.folder.scratch(), *left);
+        let ready = blocking(move |halt| redacted(&name, file, &redactor, &scratch, room, halt)).await;
         let ready = ready.map_err(|error| lost("an artifact", &error))?;
-        let Some(rest) = left.checked_sub(ready.size) else {
+        let Some((ready, rest)) = ready.and_then(|ready| left.checked_sub(ready.size).map(|rest| (ready, rest))) else {
             return Err(Refused::Error(Error::TooLarge(self.cap)));
         };
         let upload = Upload {
@@ -167,26 +172,45 @@ fn lost(what: &str, error: &dyn std::fmt::Display) -> Refused {
     Refused::Error(Error::internal(format!("{what}: {error}")))
 }
 
-/// The file itself, or a copy without its secrets.
-fn redacted(name: ArtifactName, mut file: File, redactor: &Redactor, scratch: &Path) -> io::Result<Ready> {
+/// The file itself, or a copy without its secrets; nothing for one of more bytes than there is room for. How long a file
+/// says it is costs nothing to say, so that is asked before any of it is read.
+fn redacted(
+    name: &ArtifactName,
+    mut file: File,
+    redactor: &Redactor,
+    scratch: &Path,
+    room: u64,
+    halt: &Halt,
+) -> io::Result<Option<Ready>> {
     let size = file.metadata()?.len();
-    let untouched = |file| Ready {
-        name: name.clone(),
-        file,
-        size,
-        redacted: false,
+    if size > room {
+        return Ok(None);
+    }
+    let ready = |file, size, redacted| {
+        Some(Ready {
+            name: name.clone(),
+            file,
+            size,
+            redacted,
+        })
     };
     if redactor.is_empty() {
-        return Ok(untouched(file));
+        return Ok(ready(file, size, false));
     }
     let mut clean = tempfile::tempfile_in(scratch)?;
     let mut stream = redactor.stream();
-    let (mut piece, mut out) = (vec![0; PIECE], Vec::new());
+    let (mut piece, mut out, mut written) = (vec![0; PIECE], Vec::new(), 0u64);
     loop {
+        halt.check()?;
         let read = file.read(&mut piece)?;
         match read {
             0 => stream.finish(&mut out),
             read => stream.push(&piece[..read], &mut out),
+        }
+        // What stands for a secret may be longer than it was.
+        written += out.len() as u64;
+        if written > room {
+            return Ok(None);
         }
         clean.write_all(&out)?;
         out.clear();
@@ -194,15 +218,9 @@ fn redacted(name: ArtifactName, mut file: File, redactor: &Redactor, scratch: &P
             break;
         }
     }
-    if !stream.touched() {
-        return Ok(untouched(file));
-    }
-    let size = clean.metadata()?.len();
-    Ok(Ready {
-        name,
-        file: clean,
-        size,
-        redacted: true,
+    Ok(match stream.touched() {
+        true => ready(clean, written, true),
+        false => ready(file, size, false),
     })
 }
 
@@ -357,12 +375,42 @@ mod tests {
         for (text, cut) in [("plain", false), ("x a-long-enough-secret y", true)] {
             fs::write(&path, text).expect("a file");
             let name = ArtifactName::new("f").expect("a name");
-            let mut ready = redacted(name, File::open(&path).expect("open"), &redactor, temp.path()).expect("read");
+            let mut ready = redacted(
+                &name,
+                File::open(&path).expect("open"),
+                &redactor,
+                temp.path(),
+                100,
+                &Halt::default(),
+            )
+            .expect("read")
+            .expect("there is room");
             ready.file.rewind().expect("rewound");
             let mut kept = String::new();
             ready.file.read_to_string(&mut kept).expect("text");
             assert_eq!(ready.redacted, cut);
             assert_eq!((kept.len() as u64, kept.contains(secret.expose())), (ready.size, false));
         }
+    }
+
+    #[test]
+    fn a_file_of_more_bytes_than_there_is_room_for_is_not_read() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let secret = pond_core::secret::Secret::new("a-long-enough-secret");
+        let redactor = Redactor::new([("KEY", &secret)]);
+        let path = temp.path().join("f");
+        let tried = |room: u64, halt: &Halt| {
+            let (name, file) = (
+                ArtifactName::new("f").expect("a name"),
+                File::open(&path).expect("open"),
+            );
+            redacted(&name, file, &redactor, temp.path(), room, halt).expect("no error")
+        };
+        // Reading it would take hours and fill the disk.
+        File::create(&path).expect("a file").set_len(8 << 40).expect("sparse");
+        assert!(tried(256 << 20, &Halt::default()).is_none());
+        fs::write(&path, "0123456789").expect("a file");
+        assert!(tried(9, &Halt::default()).is_none());
+        assert_eq!(tried(10, &Halt::default()).map(|ready| ready.size), Some(10));
     }
 }

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod git;
+mod halt;
 pub mod patch;
 mod tree;
 

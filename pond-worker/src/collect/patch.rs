@@ -10,14 +10,18 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::git::Git;
-use super::tree::{Entry, MAX_FILE, Tree, same};
+use super::halt::{Halt, blocking};
+use super::tree::{Entry, Excess, MAX_FILE, Tree, same};
 
 /// Bytes of all changed files together, before and after.
 const MAX_CHANGED: u64 = 2 << 30;
+/// Files of one patch.
+const MAX_DIFFER: usize = 200_000;
 /// Ignored files that are listed.
 const MAX_IGNORED: usize = 10_000;
 
@@ -33,13 +37,19 @@ pub enum CollectError {
         #[source]
         source: io::Error,
     },
+    /// A tree, or what differs, is larger than any job's may be.
+    #[error("{0}")]
+    TooLarge(String),
     /// The patch does not turn the base into the edited tree.
     #[error("the patch does not reproduce the changes")]
     NotReproduced,
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> CollectError {
-    move |source| CollectError::Failed { what, source }
+    move |source| match source.get_ref().and_then(|source| source.downcast_ref::<Excess>()) {
+        Some(excess) => CollectError::TooLarge(excess.to_string()),
+        None => CollectError::Failed { what, source },
+    }
 }
 
 /// How a file was changed.
@@ -98,15 +108,16 @@ pub async fn changes(base: &Path, edited: &Path, scratch: &Path) -> Result<Chang
     let git = Git::create(&repository).await.map_err(failed("git does not work"))?;
     let rules = scratch.join("rules");
     let paths = (base.to_owned(), edited.to_owned(), rules.clone());
-    let compared = tokio::task::spawn_blocking(move || compare(&paths.0, &paths.1, &paths.2));
-    let compared = compared
+    let mut comparison = blocking(move |halt| compare(&paths.0, &paths.1, &paths.2, halt))
         .await
-        .map_err(|error| failed("the trees cannot be compared")(io::Error::other(error)))?;
-    let mut comparison = compared.map_err(failed("the trees cannot be compared"))?;
+        .map_err(failed("the trees cannot be compared"))?;
     let ignored = comparison
         .take_ignored(&git, &rules)
         .await
         .map_err(failed("the ignore rules cannot be read"))?;
+    if comparison.differ.len() > MAX_DIFFER {
+        return Err(failed("what differs")(Excess("changed files").into()));
+    }
     let trees = comparison
         .store(&git, staging)
         .await
@@ -127,8 +138,8 @@ pub async fn changes(base: &Path, edited: &Path, scratch: &Path) -> Result<Chang
 
 /// What differs between two trees.
 struct Comparison {
-    base: Tree,
-    edited: Tree,
+    base: Arc<Tree>,
+    edited: Arc<Tree>,
     /// The paths whose entries differ.
     differ: BTreeSet<Vec<u8>>,
     notes: Vec<String>,
@@ -140,35 +151,41 @@ struct Trees {
     after: String,
 }
 
-fn compare(base: &Path, edited: &Path, rules: &Path) -> io::Result<Comparison> {
-    let base = Tree::read(base)?;
-    let mut edited = Tree::read(edited)?;
+fn compare(base: &Path, edited: &Path, rules: &Path, halt: &Halt) -> io::Result<Comparison> {
+    let base = Tree::read(base, halt)?;
+    let mut edited = Tree::read(edited, halt)?;
+    let mut notes = std::mem::take(&mut edited.notes);
     let mut differ = BTreeSet::new();
     let mut changed = 0u64;
-    let paths: BTreeSet<Vec<u8>> = base.entries.keys().chain(edited.entries.keys()).cloned().collect();
+    let paths: BTreeSet<&[u8]> = base
+        .entries
+        .keys()
+        .chain(edited.entries.keys())
+        .map(Vec::as_slice)
+        .collect();
     for path in paths {
-        let (before, after) = (base.entries.get(&path), edited.entries.get(&path));
-        if !differs(&base, &edited, &path, before, after) {
+        halt.check()?;
+        let (before, after) = (base.entries.get(path), edited.entries.get(path));
+        if !differs(&base, &edited, path, before, after, halt) {
             continue;
         }
         let size = [before, after].into_iter().flatten().map(size).sum::<u64>();
         let too_large = [before, after].into_iter().flatten().any(is_too_large);
         changed = changed.saturating_add(if too_large { 0 } else { size });
         if too_large || changed > MAX_CHANGED {
-            edited.note(&path, "is changed, but too large for the patch");
-        } else if after.is_some_and(|entry| matches!(entry, Entry::File { .. })) && edited.open(&path).is_err() {
-            edited.note(&path, "cannot be read and is left out");
+            notes.add(path, "is changed, but too large for the patch");
+        } else if after.is_some_and(|entry| matches!(entry, Entry::File { .. })) && edited.open(path).is_err() {
+            notes.add(path, "cannot be read and is left out");
         } else {
-            differ.insert(path);
+            differ.insert(path.to_owned());
         }
     }
-    lay_rules(&base, rules)?;
-    let notes = std::mem::take(&mut edited.notes);
+    lay_rules(&base, rules, halt)?;
     Ok(Comparison {
-        base,
-        edited,
+        base: Arc::new(base),
+        edited: Arc::new(edited),
         differ,
-        notes,
+        notes: notes.0,
     })
 }
 
@@ -183,10 +200,17 @@ fn is_too_large(entry: &Entry) -> bool {
     size(entry) > MAX_FILE
 }
 
-fn differs(base: &Tree, edited: &Tree, path: &[u8], before: Option<&Entry>, after: Option<&Entry>) -> bool {
+fn differs(
+    base: &Tree,
+    edited: &Tree,
+    path: &[u8],
+    before: Option<&Entry>,
+    after: Option<&Entry>,
+    halt: &Halt,
+) -> bool {
     match (before, after) {
         (Some(before @ Entry::File { .. }), Some(after @ Entry::File { .. })) if before == after => {
-            let content = || same(base.open(path)?, edited.open(path)?);
+            let content = || same(base.open(path)?, edited.open(path)?, halt);
             !content().unwrap_or(false)
         }
         (before, after) => before != after,
@@ -194,9 +218,10 @@ fn differs(base: &Tree, edited: &Tree, path: &[u8], before: Option<&Entry>, afte
 }
 
 /// Copies the base's ignore files to where git may read them.
-fn lay_rules(base: &Tree, rules: &Path) -> io::Result<()> {
+fn lay_rules(base: &Tree, rules: &Path, halt: &Halt) -> io::Result<()> {
     fs::create_dir(rules)?;
     for (path, entry) in &base.entries {
+        halt.check()?;
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         if name == b".gitignore" && matches!(entry, Entry::File { .. }) {
             let place = rules.join(std::ffi::OsStr::from_bytes(path));
@@ -260,13 +285,14 @@ impl Comparison {
     async fn store(&self, git: &Git, staging: PathBuf) -> io::Result<Trees> {
         let mut trees = Vec::new();
         for (side, tree) in [("before", &self.base), ("after", &self.edited)] {
-            let chosen: BTreeMap<&[u8], &Entry> = self
+            let chosen: Chosen = self
                 .differ
                 .iter()
-                .filter_map(|path| Some((path.as_slice(), tree.entries.get(path)?)))
+                .filter_map(|path| Some((path.clone(), tree.entries.get(path)?.clone())))
                 .collect();
             let folder = staging.join(side);
-            stage(tree, &chosen, &folder)?;
+            let (theirs, place) = (Arc::clone(tree), folder.clone());
+            let chosen = blocking(move |halt| stage(&theirs, &chosen, &place, halt).map(|()| chosen)).await?;
             trees.push(write_tree(git, &chosen, &folder, side).await?);
         }
         let after = trees.pop().unwrap_or_default();
@@ -277,10 +303,14 @@ impl Comparison {
     }
 }
 
+/// What differs, as it is on one side.
+type Chosen = BTreeMap<Vec<u8>, Entry>;
+
 /// Copies files, and what links say, under numbers.
-fn stage(tree: &Tree, chosen: &BTreeMap<&[u8], &Entry>, folder: &Path) -> io::Result<()> {
+fn stage(tree: &Tree, chosen: &Chosen, folder: &Path, halt: &Halt) -> io::Result<()> {
     fs::create_dir(folder)?;
     for (number, (path, entry)) in chosen.iter().enumerate() {
+        halt.check()?;
         let place = folder.join(number.to_string());
         match entry {
             Entry::Link(target) => fs::write(place, target)?,
@@ -293,7 +323,7 @@ fn stage(tree: &Tree, chosen: &BTreeMap<&[u8], &Entry>, folder: &Path) -> io::Re
     Ok(())
 }
 
-async fn write_tree(git: &Git, chosen: &BTreeMap<&[u8], &Entry>, folder: &Path, index: &str) -> io::Result<String> {
+async fn write_tree(git: &Git, chosen: &Chosen, folder: &Path, index: &str) -> io::Result<String> {
     let mut places = String::new();
     for number in 0..chosen.len() {
         let _ = writeln!(places, "{}/{number}", folder.display());

@@ -11,14 +11,47 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
 
+use super::halt::Halt;
+
 /// Entries of a tree.
 const MAX_ENTRIES: usize = 1_000_000;
 /// Folders within folders.
 const MAX_DEPTH: usize = 128;
 /// Bytes of a file that is compared.
 pub(super) const MAX_FILE: u64 = 128 << 20;
-/// Notes of one walk.
+/// Bytes of a path.
+const MAX_PATH: usize = 4096;
+/// Bytes of all paths and of what links say, together.
+const MAX_TEXT: usize = 64 << 20;
+/// Notes of one walk, and the bytes of a path in one.
 const MAX_NOTES: usize = 100;
+const MAX_SHOWN: usize = 500;
+
+/// A tree that is larger than any job's may be.
+#[derive(Debug, thiserror::Error)]
+#[error("the tree holds too many {0}")]
+pub(super) struct Excess(pub(super) &'static str);
+
+impl From<Excess> for io::Error {
+    fn from(excess: Excess) -> Self {
+        Self::other(excess)
+    }
+}
+
+/// What was left out, for the log.
+#[derive(Debug, Default)]
+pub(super) struct Notes(pub(super) Vec<String>);
+
+impl Notes {
+    pub(super) fn add(&mut self, path: &[u8], what: &str) {
+        if self.0.len() < MAX_NOTES {
+            // Names from inside reach logs: whatever is not plain is escaped.
+            let shown = path[..path.len().min(MAX_SHOWN)].escape_ascii();
+            let more = if path.len() > MAX_SHOWN { "…" } else { "" };
+            self.0.push(format!("{shown}{more} {what}"));
+        }
+    }
+}
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,27 +67,32 @@ pub(super) enum Entry {
 pub(super) struct Tree {
     root: OwnedFd,
     pub(super) entries: BTreeMap<Vec<u8>, Entry>,
-    /// What was left out.
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Notes,
     seen: usize,
+    text: usize,
 }
 
 impl Tree {
     /// Walks a folder. Blocks.
-    pub(super) fn read(root: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`Excess`] in it when the tree is larger than any job's may be.
+    pub(super) fn read(root: &Path, halt: &Halt) -> io::Result<Self> {
         let root = openat(rustix::fs::CWD, root, FOLDER, Mode::empty())?;
         let start = root.try_clone()?;
         let mut tree = Self {
             root,
             entries: BTreeMap::new(),
-            notes: Vec::new(),
+            notes: Notes::default(),
             seen: 0,
+            text: 0,
         };
-        tree.walk(&start, &[], 0)?;
+        tree.walk(&start, &[], 0, halt)?;
         Ok(tree)
     }
 
-    fn walk(&mut self, folder: &OwnedFd, prefix: &[u8], depth: usize) -> io::Result<()> {
+    /// Goes [`MAX_DEPTH`] deep at most.
+    fn walk(&mut self, folder: &OwnedFd, prefix: &[u8], depth: usize, halt: &Halt) -> io::Result<()> {
         for entry in Dir::read_from(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -63,19 +101,25 @@ impl Tree {
             }
             self.seen += 1;
             if self.seen > MAX_ENTRIES {
-                return Err(io::Error::other("the tree holds too many files"));
+                return Err(Excess("files").into());
+            }
+            halt.check()?;
+            if prefix.len() + name.len() > MAX_PATH {
+                self.notes
+                    .add(&[prefix, name].concat(), "has too long a path and is left out");
+                continue;
             }
             let path = [prefix, name].concat();
             if is_git(name) {
-                self.note(&path, "is git's own and left out");
+                self.notes.add(&path, "is git's own and left out");
                 continue;
             }
-            self.take(folder, name, path, depth)?;
+            self.take(folder, name, path, depth, halt)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, folder: &OwnedFd, name: &[u8], path: Vec<u8>, depth: usize) -> io::Result<()> {
+    fn take(&mut self, folder: &OwnedFd, name: &[u8], path: Vec<u8>, depth: usize, halt: &Halt) -> io::Result<()> {
         let name = OsStr::from_bytes(name);
         let found = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => found,
@@ -83,32 +127,38 @@ impl Tree {
             Err(error) => return Err(error.into()),
         };
         match FileType::from_raw_mode(found.st_mode) {
-            FileType::Directory if depth >= MAX_DEPTH => self.note(&path, "is too deep and left out"),
+            FileType::Directory if depth >= MAX_DEPTH => self.notes.add(&path, "is too deep and left out"),
             FileType::Directory => match openat(folder, name, FOLDER, Mode::empty()) {
-                Ok(inner) => self.walk(&inner, &[&path, &b"/"[..]].concat(), depth + 1)?,
-                Err(_) => self.note(&path, "cannot be read and is left out"),
+                Ok(inner) => self.walk(&inner, &[&path, &b"/"[..]].concat(), depth + 1, halt)?,
+                Err(_) => self.notes.add(&path, "cannot be read and is left out"),
             },
             FileType::RegularFile => {
                 let (executable, size) = (found.st_mode & 0o100 != 0, found.st_size.unsigned_abs());
-                self.entries.insert(path, Entry::File { executable, size });
+                self.keep(path, Entry::File { executable, size })?;
             }
             FileType::Symlink if is_modules(name.as_bytes()) => {
-                self.note(&path, "is a link that git refuses, and left out");
+                self.notes.add(&path, "is a link that git refuses, and left out");
             }
             FileType::Symlink => {
                 let target = readlinkat(folder, name, Vec::new())?;
-                self.entries.insert(path, Entry::Link(target.into_bytes()));
+                self.keep(path, Entry::Link(target.into_bytes()))?;
             }
-            _ => self.note(&path, "is neither file, folder nor link, and left out"),
+            _ => self.notes.add(&path, "is neither file, folder nor link, and left out"),
         }
         Ok(())
     }
 
-    pub(super) fn note(&mut self, path: &[u8], what: &str) {
-        if self.notes.len() < MAX_NOTES {
-            // Names from inside reach logs: whatever is not plain is escaped.
-            self.notes.push(format!("{} {what}", path.escape_ascii()));
+    fn keep(&mut self, path: Vec<u8>, entry: Entry) -> io::Result<()> {
+        let target = match &entry {
+            Entry::Link(target) => target.len(),
+            Entry::File { .. } => 0,
+        };
+        self.text += path.len() + target;
+        if self.text > MAX_TEXT {
+            return Err(Excess("and too long names").into());
         }
+        self.entries.insert(path, entry);
+        Ok(())
     }
 
     /// Opens a file of the tree, by steps that follow no link.
@@ -140,10 +190,11 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// Whether two files have the same content; what is longer than [`MAX_FILE`] is judged by its beginning.
-pub(super) fn same(one: File, other: File) -> io::Result<bool> {
+pub(super) fn same(one: File, other: File, halt: &Halt) -> io::Result<bool> {
     let (mut one, mut other) = (one.take(MAX_FILE), other.take(MAX_FILE));
     let (mut left, mut right) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
+        halt.check()?;
         let (a, b) = (fill(&mut one, &mut left)?, fill(&mut other, &mut right)?);
         if left[..a] != right[..b] {
             return Ok(false);
@@ -220,7 +271,7 @@ mod tests {
         std::fs::write(folder.path().join("real/file"), "x").expect("own folder");
         std::os::unix::fs::symlink("real", folder.path().join("link")).expect("own folder");
         std::os::unix::fs::symlink("real/file", folder.path().join("other")).expect("own folder");
-        let tree = Tree::read(folder.path()).expect("readable");
+        let tree = Tree::read(folder.path(), &Halt::default()).expect("readable");
         let paths: Vec<String> = tree.entries.keys().map(|path| Tree::shown(path)).collect();
         assert_eq!(paths, ["link", "other", "real/file"]);
         assert!(tree.open(b"real/file").is_ok());

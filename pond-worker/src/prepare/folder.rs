@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use pond_core::artifacts::ByteStream;
@@ -13,19 +14,60 @@ use pond_core::id::JobId;
 use pond_core::sources::{self, Limits, TreeError};
 use tokio::io::AsyncWriteExt;
 
+use super::removal::remove;
+
 const JOBS: &str = "jobs";
+/// Where folders lie that cannot be removed.
+const ASIDE: &str = "jobs-aside";
+/// How often one job's folder is put aside.
+const MAX_ASIDE: usize = 1000;
+/// How long a job's end waits for its folder to be removed.
+const PATIENCE: Duration = Duration::from_secs(30);
 const BUNDLE: &str = "bundle.tar";
 
-/// Removes the folders of jobs that an earlier life left. Blocks.
+/// Removes the folders of jobs that an earlier life left. What cannot be removed is put aside, tried again by the next
+/// life, and never in the way of this one. Blocks.
 ///
 /// # Errors
-/// When one of them stays.
+/// When the folder of all jobs cannot be read.
 pub fn remove_leftovers(state: &Path) -> io::Result<()> {
-    match fs::read_dir(state.join(JOBS)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(entries) => entries.into_iter().try_for_each(|entry| remove(&entry?.path())),
+    clear(state, remove)
+}
+
+fn clear(state: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    for path in held(&state.join(ASIDE))? {
+        if let Err(error) = remove(&path) {
+            tracing::error!(folder = %path.display(), %error, "what was put aside of a job cannot be removed");
+        }
     }
+    for path in held(&state.join(JOBS))? {
+        if let Err(error) = remove(&path) {
+            tracing::error!(folder = %path.display(), %error, "the folder of a former job cannot be removed and is put aside");
+            if let Err(error) = put_aside(state, &path) {
+                tracing::error!(folder = %path.display(), %error, "the folder of a former job cannot be put aside");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a folder of the worker's own holds.
+fn held(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
+fn put_aside(state: &Path, path: &Path) -> io::Result<()> {
+    let aside = state.join(ASIDE);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // The same job may have been put aside before.
+    let mut places = (0..MAX_ASIDE).map(|number| aside.join(format!("{name}.{number}")));
+    let place = places.find(|place| place.symlink_metadata().is_err());
+    fs::rename(path, place.ok_or(io::ErrorKind::AlreadyExists)?)
 }
 
 /// A job's folder. Dropped without [`WorkFolder::remove`], it is removed in the background.
@@ -121,12 +163,19 @@ impl WorkFolder {
             .unwrap_or_else(|panic| Err(io::Error::other(panic).into()))
     }
 
-    /// Removes the folder with all in it.
+    /// Removes the folder with all in it. One that takes long goes on being removed in the background: how many files a
+    /// job makes may not put off its end.
     pub(crate) async fn remove(mut self) {
         self.removed = true;
         let path = self.path.clone();
-        if let Err(error) = blocking(move || remove(&path)).await {
-            tracing::error!(folder = %self.path.display(), %error, "the folder of a job stays behind");
+        match tokio::time::timeout(PATIENCE, blocking(move || remove(&path))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(folder = %self.path.display(), %error, "the folder of a job stays behind");
+            }
+            Err(_) => {
+                tracing::warn!(folder = %self.path.display(), "the folder of a job takes long to be removed");
+            }
         }
     }
 }
@@ -153,43 +202,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
         .unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }
 
-/// Removes a tree whose folders a job may have closed to everyone.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            fs::remove_dir_all(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
-}
-
-/// Makes every folder of a tree ours to change; follows no link.
-fn open_up(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn folders_that_a_job_has_closed_are_removed_too() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let inner = temp.path().join("job/a/b");
-        fs::create_dir_all(&inner).expect("folders");
-        fs::write(inner.join("file"), "x").expect("a file");
-        fs::set_permissions(&inner, fs::Permissions::from_mode(0o000)).expect("closed");
-        remove(&temp.path().join("job")).expect("removed");
-        assert!(!temp.path().join("job").exists());
-        remove(&temp.path().join("job")).expect("what is not there needs no removing");
+    fn what_cannot_be_removed_at_a_start_is_put_aside_and_stands_in_no_way() {
+        let state = tempfile::tempdir().expect("a folder");
+        let (jobs, aside) = (state.path().join(JOBS), state.path().join(ASIDE));
+        let never = |_: &Path| Err(io::ErrorKind::PermissionDenied.into());
+        for count in 1..=2 {
+            fs::create_dir_all(jobs.join("stays/output")).expect("folders");
+            clear(state.path(), never).expect("in no way of the start");
+            let left = (held(&jobs).expect("read").len(), held(&aside).expect("read").len());
+            assert_eq!(left, (0, count));
+        }
+        remove_leftovers(state.path()).expect("removed");
+        assert!(held(&aside).expect("read").is_empty(), "tried again by the next life");
     }
 }

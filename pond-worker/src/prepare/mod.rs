@@ -2,7 +2,9 @@
 
 mod folder;
 mod launch;
+mod removal;
 
 pub(crate) use folder::WorkFolder;
 pub use folder::remove_leftovers;
 pub(crate) use launch::{Agent, Inside, broker_grant, launch};
+pub(crate) use removal::remove;

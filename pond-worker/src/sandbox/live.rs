@@ -29,6 +29,10 @@ const RLIMIT_NOFILE: u32 = 7;
 /// How long a sandbox may take to end before that is an error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The first and the longest pause before a sandbox that did not end is ended again.
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
 /// What a backend decides about a start.
 pub(crate) struct Plan {
     /// What the launcher is to become; itself, when absent.
@@ -274,11 +278,12 @@ fn own_pids(view: &View) -> u32 {
 }
 
 impl Remains {
-    /// Ends every process and removes what is left. Blocks.
+    /// Ends every process and removes what is left. Until that has come to its end, the uid is held and the record stays.
+    /// Blocks.
     fn end(&mut self) -> Result<(), SandboxError> {
-        let Some(folder) = self.folder.take() else {
+        if self.folder.is_none() {
             return Ok(());
-        };
+        }
         if let Some(control) = &self.control {
             control.close();
         }
@@ -293,7 +298,9 @@ impl Remains {
         none_left.map_err(|error| SandboxError::io("a sandbox cannot be ended", error))?;
         wait_until(|| Ok(self.group.remove().is_ok()))
             .map_err(|error| SandboxError::io("the control groups of a sandbox cannot be removed", error))?;
-        folder.remove();
+        if let Some(folder) = self.folder.take() {
+            folder.remove();
+        }
         self.uid = None;
         Ok(())
     }
@@ -302,7 +309,8 @@ impl Remains {
 impl Drop for Remains {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            // The record is still there: the next life tries again.
+            // The record is still there: the next life tries again. Until then nobody else may become who still runs.
+            std::mem::forget(self.uid.take());
             tracing::error!(%error, "a sandbox stays behind");
         }
     }
@@ -436,7 +444,14 @@ impl Running for Live {
         let Some(mut remains) = remains else { return Ok(()) };
         // Their ports belong to the sandbox's network, which is to go too.
         self.bridges.lock().expect("no holder of this lock panics").abort_all();
-        let ended = tokio::task::spawn_blocking(move || remains.end()).await;
+        let ended = tokio::task::spawn_blocking(move || {
+            let ended = remains.end();
+            if ended.is_err() {
+                end_in_background(remains);
+            }
+            ended
+        })
+        .await;
         ended.map_err(|_| SandboxError::failed("ending a sandbox panicked"))?
     }
 }
@@ -465,13 +480,27 @@ impl Drop for Guard {
 fn end_in_background(remains: Remains) {
     let remains = Arc::new(Mutex::new(Some(remains)));
     let theirs = Arc::clone(&remains);
-    let end = move || drop(theirs.lock().expect("no holder of this lock panics").take());
+    let end = move || {
+        let remains = theirs.lock().expect("no holder of this lock panics").take();
+        if let Some(remains) = remains {
+            end_at_last(remains, RETRY);
+        }
+    };
     if std::thread::Builder::new()
         .name("pond-sandbox-end".into())
         .spawn(end)
         .is_err()
     {
         drop(remains.lock().expect("no holder of this lock panics").take());
+    }
+}
+
+/// Tries until it has ended; what cannot be killed now may be later.
+fn end_at_last(mut remains: Remains, mut pause: Duration) {
+    while let Err(error) = remains.end() {
+        tracing::error!(%error, "a sandbox stays behind, and is ended again later");
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_RETRY);
     }
 }
 
@@ -501,4 +530,118 @@ async fn lead(mut inside: TcpStream, socket: &Path) -> std::io::Result<()> {
     let mut outside = UnixStream::connect(socket).await?;
     inside.set_nodelay(true)?;
     tokio::io::copy_bidirectional(&mut inside, &mut outside).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::sandbox::HostSettings;
+    use crate::sandbox::limits::{Means, Usage};
+    use crate::sandbox::uid::UidPool;
+
+    /// A group that cannot be killed a number of times.
+    struct Stubborn {
+        group: Box<dyn Group>,
+        refusals: AtomicUsize,
+    }
+
+    impl Group for Stubborn {
+        fn add(&self, pid: u32) -> io::Result<()> {
+            self.group.add(pid)
+        }
+
+        fn limit(&self, limits: &pond_core::sandbox::Limits) -> io::Result<()> {
+            self.group.limit(limits)
+        }
+
+        fn usage(&self) -> io::Result<Usage> {
+            self.group.usage()
+        }
+
+        fn freeze(&self) -> io::Result<()> {
+            self.group.freeze()
+        }
+
+        fn thaw(&self) -> io::Result<()> {
+            self.group.thaw()
+        }
+
+        fn kill(&self) -> io::Result<usize> {
+            let less = |left: usize| left.checked_sub(1);
+            match self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+                Ok(_) => Err(io::Error::other("it does not die")),
+                Err(_) => self.group.kill(),
+            }
+        }
+
+        fn remove(&self) -> io::Result<()> {
+            self.group.remove()
+        }
+
+        fn folders(&self) -> Vec<PathBuf> {
+            self.group.folders()
+        }
+
+        fn enforcement(&self) -> Enforcement {
+            self.group.enforcement()
+        }
+    }
+
+    fn remains(host: &Arc<Host>, uids: &UidPool, refusals: usize) -> (Remains, PathBuf) {
+        let parked = host.launcher().expect("a launcher");
+        let place = parked.folder.path().to_owned();
+        let remains = Remains {
+            control: None,
+            process: parked.process,
+            group: Arc::new(Stubborn {
+                group: parked.group,
+                refusals: refusals.into(),
+            }),
+            folder: Some(parked.folder),
+            uid: uids.lease(),
+            host: Arc::clone(host),
+        };
+        (remains, place)
+    }
+
+    fn host(state: &Path) -> Arc<Host> {
+        let settings = HostSettings {
+            state: state.to_owned(),
+            uid_range: None,
+            means: Some(Means::Rlimits),
+        };
+        Host::open(settings).expect("the host opens")
+    }
+
+    #[test]
+    fn what_cannot_be_killed_keeps_its_uid_and_its_record_until_it_is() {
+        let state = tempfile::tempdir().expect("a folder");
+        let host = host(state.path());
+        let uids = UidPool::new(4_000_000_100..=4_000_000_100).expect("a sound range");
+        let (mut remains, place) = remains(&host, &uids, 1);
+        remains.end().expect_err("it cannot be killed");
+        assert!(uids.lease().is_none(), "nobody else gets the uid of what still runs");
+        assert!(place.exists(), "the next life knows of it");
+        remains.end().expect("it dies now");
+        assert!(uids.lease().is_some() && !place.exists());
+    }
+
+    #[test]
+    fn it_is_tried_until_it_dies_and_a_uid_that_is_let_go_of_alive_is_never_given_again() {
+        let state = tempfile::tempdir().expect("a folder");
+        let host = host(state.path());
+        let uids = UidPool::new(4_000_000_101..=4_000_000_101).expect("a sound range");
+        let (first, place) = remains(&host, &uids, 3);
+        end_at_last(first, Duration::from_millis(1));
+        assert!(!place.exists());
+        let (second, place) = remains(&host, &uids, 1);
+        let process = Arc::clone(&second.process);
+        drop(second);
+        assert!(uids.lease().is_none() && place.exists());
+        process.kill();
+        assert!(process.wait(PATIENCE), "own child");
+    }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::limits::Means;
+use crate::prepare::remove;
 
 const RECORD: &str = "record.json";
 /// How long the end of what was left may take.
@@ -104,7 +105,10 @@ impl Shelf {
                 Err(_) if self.owner_lives(&folder) => continue,
                 Err(_) => {}
             }
-            fs::remove_dir_all(&folder)?;
+            if let Err(error) = remove(&folder) {
+                // Nothing of it runs any more; what it left in its home may not keep the worker from starting.
+                tracing::error!(%error, path = %folder.display(), "the folder of a former sandbox stays behind");
+            }
             ended += 1;
         }
         for group in means
@@ -161,9 +165,7 @@ impl Folder {
 
     /// Removes it with all it holds.
     pub(crate) fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "the folder of a sandbox stays behind");
         }
     }

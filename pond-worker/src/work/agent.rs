@@ -14,6 +14,7 @@ use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Exec, Exit, LimitKind, Limits, Output, Running, SandboxError, Stream};
 use tokio::sync::Mutex;
 
+use super::disk;
 use super::switch::{Stop, Switch};
 use super::watched::Watched;
 use super::{Lines, Writer};
@@ -37,6 +38,9 @@ pub(super) struct JobBroker {
 pub(super) struct Run<'a> {
     pub(super) sandbox: &'a Watched,
     pub(super) limits: Limits,
+    /// The folders of the host that it may write to, and how much they may take.
+    pub(super) writable: Vec<PathBuf>,
+    pub(super) disk: u64,
     pub(super) broker: Option<&'a JobBroker>,
     pub(super) lines: Lines,
     pub(super) redactor: &'a Redactor,
@@ -56,16 +60,24 @@ enum Outcome {
     Lost(SandboxError),
 }
 
+/// What came of a run.
+pub(super) struct Ended {
+    pub(super) end: JobEnd,
+    /// Something of the sandbox may still run, so that nothing it can write is to be looked at.
+    pub(super) alive: bool,
+}
+
 /// Why it is to be ended.
 enum Reason {
     Stop,
     Timeout,
+    Disk,
     BrokerGone,
 }
 
 impl Run<'_> {
-    /// Runs the agent; on return nothing of the sandbox is left.
-    pub(super) async fn run(&self, agent: Agent) -> JobEnd {
+    /// Runs the agent; on return nothing of the sandbox is left, unless that is said.
+    pub(super) async fn run(&self, agent: Agent) -> Ended {
         let is_program = matches!(agent, Agent::Program(_));
         let mut work: BoxFuture<'_, Outcome> = match agent {
             Agent::Program(exec) => Box::pin(self.program(exec)),
@@ -77,11 +89,11 @@ impl Run<'_> {
             outcome = &mut work => {
                 let end = self.judge(outcome).await;
                 drop(work);
-                self.kill().await;
-                return end;
+                return self.kill().await.err().unwrap_or(Ended { end, alive: false });
             }
         };
-        if self.switch.now() < Stop::Lost {
+        // Who fills the disk gets no time to go on with it.
+        if self.switch.now() < Stop::Lost && !matches!(reason, Reason::Disk) {
             if is_program {
                 self.end_program(&mut work).await;
             } else {
@@ -90,7 +102,9 @@ impl Run<'_> {
                 work = Box::pin(std::future::ready(Outcome::Done));
             }
         }
-        self.kill().await;
+        if let Err(alive) = self.kill().await {
+            return alive;
+        }
         if self.switch.now() < Stop::Lost {
             // What it still had to say has been read by now, or is not worth a longer wait.
             let patience = self.clock.sleep(LAST_WORDS);
@@ -100,13 +114,17 @@ impl Run<'_> {
                 () = patience => {}
             }
         }
-        self.ended_for(&reason)
+        let end = self.ended_for(&reason);
+        Ended { end, alive: false }
     }
 
-    async fn kill(&self) {
-        if let Err(error) = self.sandbox.kill().await {
+    async fn kill(&self) -> Result<(), Ended> {
+        self.sandbox.kill().await.map_err(|error| {
             tracing::error!(%error, "a sandbox could not be ended");
-        }
+            let what = "the job's sandbox could not be ended, so nothing that it left is taken";
+            let end = failed(FailureCode::Internal, what);
+            Ended { end, alive: true }
+        })
     }
 
     /// Asks the program to end and waits for the grace; `work` is over when it has.
@@ -143,6 +161,7 @@ impl Run<'_> {
             biased;
             _ = self.switch.reaches(Stop::Cancel) => Reason::Stop,
             () = self.clock.sleep(left) => Reason::Timeout,
+            () = disk::filled(&self.writable, self.disk, &**self.clock) => Reason::Disk,
             () = self.broker_gone() => Reason::BrokerGone,
         }
     }
@@ -168,6 +187,13 @@ impl Run<'_> {
         match reason {
             Reason::Stop => JobEnd::Cancelled,
             Reason::Timeout => timed_out(self.timeout),
+            Reason::Disk => failed(
+                FailureCode::SandboxLimit,
+                format!(
+                    "its work and output folders took more than {} of disk, or more files or deeper folders than may be",
+                    bytes(self.disk)
+                ),
+            ),
             Reason::BrokerGone => failed(
                 FailureCode::Internal,
                 "the job's model broker has gone; without it the agent reaches nothing, so it was ended",

@@ -1,5 +1,6 @@
 //! One job, from its claim to its end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pond_core::artifacts::ByteStream;
@@ -15,7 +16,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::agent::{JobBroker, Run, failed, timed_out};
+use super::agent::{Ended, JobBroker, Run, failed, timed_out};
+use super::disk;
+use super::late::{Late, late};
 use super::leases::Leases;
 use super::probe::Backends;
 use super::settings::WorkerSettings;
@@ -193,10 +196,13 @@ impl Attempt<'_> {
         let redactor = Redactor::new(ready.grant.secrets.iter().map(|(name, secret)| (name.as_str(), secret)));
         let (lines, shipping) = Lines::ship(self.claimed.clone());
         let ran = self.run(ready, &redactor, &lines).await;
-        let collected = if self.claimed.switch.now() == Stop::Lost {
-            Err(Early::Gone)
-        } else {
-            self.collect(ready, &redactor, &lines, &ran).await
+        let alive = ran.as_ref().is_ok_and(|ended| ended.alive);
+        let ran = ran.map(|ended| ended.end);
+        let collected = match self.claimed.switch.now() {
+            Stop::Lost => Err(Early::Gone),
+            // Whoever still writes there could change what is looked at.
+            _ if alive => Ok(()),
+            _ => self.collect_in_time(ready, &redactor, &lines, &ran).await,
         };
         drop(lines);
         // Every line comes before the end.
@@ -208,7 +214,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn run(&self, ready: &Ready, redactor: &Redactor, lines: &Lines) -> Result<JobEnd, Early> {
+    async fn run(&self, ready: &Ready, redactor: &Redactor, lines: &Lines) -> Result<Ended, Early> {
         let backend = self.backend()?;
         let (bridge, inside) = self.ways(backend.kind(), ready).await?;
         let launch = launch(self.job, &ready.grant, &inside)?;
@@ -221,6 +227,8 @@ impl Attempt<'_> {
                 let run = Run {
                     sandbox: &sandbox,
                     limits: self.job.sandbox.limits,
+                    writable: self.writable(ready),
+                    disk: disk::CAP.saturating_add(self.shop.settings.bundle.bytes),
                     broker: broker.as_ref(),
                     lines: lines.clone(),
                     redactor,
@@ -232,7 +240,10 @@ impl Attempt<'_> {
                 };
                 run.run(launch.agent).await
             }
-            Err(error) => not_started(&error),
+            Err(error) => Ended {
+                end: not_started(&error),
+                alive: false,
+            },
         };
         if let Some(broker) = broker {
             broker.handle.close().await;
@@ -242,6 +253,14 @@ impl Attempt<'_> {
             let _ = telemetry.await;
         }
         Ok(end)
+    }
+
+    /// The folders of the host that the job may write to.
+    fn writable(&self, ready: &Ready) -> Vec<PathBuf> {
+        match self.job.sandbox.profile {
+            Profile::UntrustedCodeRead => vec![ready.folder.output()],
+            Profile::UntrustedCodeWrite | Profile::None => vec![ready.folder.output(), ready.folder.checkout()],
+        }
     }
 
     /// The backend that the job asks for, or the best one.
@@ -350,6 +369,32 @@ impl Attempt<'_> {
             bridges: bridge.into_iter().collect(),
             limits: block.limits,
             image: block.image.clone(),
+        }
+    }
+
+    /// Collects for as long as that may take; the job then ends without the rest.
+    async fn collect_in_time(
+        &self,
+        ready: &Ready,
+        redactor: &Redactor,
+        lines: &Lines,
+        ran: &Result<JobEnd, Early>,
+    ) -> Result<(), Early> {
+        let late = tokio::select! {
+            biased;
+            collected = self.collect(ready, redactor, lines, ran) => return collected,
+            late = late(&self.claimed.switch, &*self.shop.clock, self.job.cancel_grace) => late,
+        };
+        if late == Late::Lost {
+            return Err(Early::Gone);
+        }
+        const WHAT: &str = "what the job left could not be collected in time, and the rest of it is not kept";
+        lines.note(WHAT).await;
+        match (ran, late) {
+            (Ok(JobEnd::Done), Late::Stopped) => Err(Early::End(JobEnd::Cancelled)),
+            // A job that did well may not seem to have left all that it did.
+            (Ok(JobEnd::Done), _) => Err(Failure::new(FailureCode::Internal, WHAT).into()),
+            _ => Ok(()),
         }
     }
 

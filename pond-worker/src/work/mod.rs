@@ -9,9 +9,11 @@
 mod agent;
 mod calls;
 mod claimed;
+mod disk;
 mod embed;
 mod identity;
 mod job;
+mod late;
 mod leases;
 mod lines;
 mod probe;
