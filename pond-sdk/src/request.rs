@@ -44,12 +44,13 @@ impl Call {
         Self::new(Method::POST, segments, Repeat::Safe)
     }
 
-    /// A write that creates; its key makes it safe to be sent again.
+    /// A write that creates. Not every server honours its key, so it is not sent again once it may have been done: several
+    /// paid runs are worse than an error.
     pub(crate) fn create(segments: &[&str]) -> Result<Self> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| Error::Setup(format!("no randomness for a key: {error}")))?;
         let key = uuid::Builder::from_random_bytes(random).into_uuid().to_string();
-        Self::new(Method::POST, segments, Repeat::Safe).header("idempotency-key", &key)
+        Self::new(Method::POST, segments, Repeat::Unsafe).header("idempotency-key", &key)
     }
 
     /// A removal, which is answered otherwise the second time.
@@ -169,12 +170,12 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let failure = match response.status().as_u16() {
-            429 | 503 => Some(Failure::NotDone),
-            502 | 504 => Some(Failure::Unknown),
-            _ => None,
+        let error = self.refused(response).await;
+        let failure = match error.refusal() {
+            Some(refusal) => failure(refusal),
+            None => None,
         };
-        Err((self.refused(response).await, failure))
+        Err((error, failure))
     }
 
     fn write(&self, call: &Call) -> Result<reqwest::Request> {
@@ -234,6 +235,16 @@ impl Client {
             origin: self.origin(),
             source: Box::new(error.without_url()),
         }
+    }
+}
+
+/// What a refusal means for the next try. Only the server's own words say that nothing was done; a proxy's do not.
+fn failure(refusal: &Refusal) -> Option<Failure> {
+    let own = !refusal.problem.code.starts_with("http_");
+    match refusal.status {
+        429 | 503 if own => Some(Failure::NotDone),
+        429 | 502..=504 => Some(Failure::Unknown),
+        _ => None,
     }
 }
 

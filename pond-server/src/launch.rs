@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,7 +163,7 @@ impl Server {
 }
 
 async fn engine(settings: &Settings, home: &Home) -> Result<Pond, LaunchError> {
-    let key = root_key(&settings.store, home)?;
+    let key = root_key(&settings.store, home).await?;
     let store = pond_store::open(&settings.store.url).await?;
     let mut engine = settings.engine.clone();
     engine.takeover = match settings.store.is_shared() {
@@ -198,10 +197,13 @@ fn blobs(place: &Blobs) -> Result<Arc<dyn BlobStore>, LaunchError> {
     }
 }
 
-fn root_key(store: &StoreSettings, home: &Home) -> Result<SecretBytes, LaunchError> {
+async fn root_key(store: &StoreSettings, home: &Home) -> Result<SecretBytes, LaunchError> {
     let text = match &store.root_key {
         RootKey::Given(key) => return Ok(key.clone()),
-        RootKey::Command(command) => printed(command)?,
+        RootKey::Command(command) => {
+            let printed = command.run().await;
+            printed.map_err(|why| LaunchError::RootKey(format!("POND_MASTER_KEY_COMMAND: {why}")))?
+        }
         RootKey::Kept => {
             let (key, made) = home.kept("master-key", || Keyring::make_root_key(&SystemEntropy))?;
             if made {
@@ -226,20 +228,4 @@ fn key_place(key: &RootKey, home: &Path) -> String {
         RootKey::Command(_) => "POND_MASTER_KEY_COMMAND".into(),
         RootKey::Kept => home.join("master-key").display().to_string(),
     }
-}
-
-/// What the operator's command prints.
-fn printed(command: &str) -> Result<Secret, LaunchError> {
-    let failed = |why: String| LaunchError::RootKey(format!("POND_MASTER_KEY_COMMAND: {why}"));
-    let output = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::null())
-        .output();
-    let output = output.map_err(|error| failed(format!("cannot be run: {}", error.kind())))?;
-    if !output.status.success() {
-        return Err(failed(format!("ended with {}", output.status)));
-    }
-    let text = String::from_utf8(output.stdout).map_err(|_| failed("printed no text".into()))?;
-    Ok(Secret::new(text.trim()))
 }

@@ -96,11 +96,10 @@ impl Record for Credential {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
         let hosts = texts(object, "hosts");
-        for (index, host) in hosts.iter().enumerate().filter(|(_, host)| !is_host_prefix(host)) {
+        for (index, _) in hosts.iter().enumerate().filter(|(_, host)| !is_host_prefix(host)) {
             let pointer = format!("{}/{index}", object.pointer("hosts"));
-            object
-                .faults()
-                .add(pointer, format!("'{host}' is no exact host[:port][/path]"));
+            // Not told: an address that was put here may hold a user and password.
+            object.faults().add(pointer, "expected an exact host[:port][/path]");
         }
         let buckets = texts(object, "buckets");
         let remote_features: BTreeSet<String> = texts(object, "remote_features").into_iter().collect();
@@ -194,4 +193,26 @@ fn is_host_prefix(text: &str) -> bool {
     let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
     let label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     port_fits && name.len() <= 253 && name.split('.').all(label) && !text.contains("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::body::Faults;
+
+    #[test]
+    fn a_bad_host_is_pointed_at_and_never_told() {
+        let body = json!({
+            "name": "c", "provider": "git",
+            "hosts": ["git.example", "https://user:CANARY@git.example/x", "CANARY@h"],
+        });
+        let faults = Faults::new();
+        Credential::read(&mut Object::read(&body, "", &faults).expect("an object"));
+        let faults = faults.take();
+        let pointers: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/hosts/1", "/hosts/2"]);
+        assert!(!format!("{faults:?}").contains("CANARY"), "{faults:?}");
+    }
 }

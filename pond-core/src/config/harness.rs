@@ -8,6 +8,9 @@ use super::name::entry_name;
 use super::{EntryKind, Record};
 use crate::body::Object;
 
+/// No harness has this key: its address is that of another endpoint, so it could be neither shown nor deleted.
+pub(super) const TAKEN_KEY: &str = "from-preset";
+pub(super) const TAKEN: &str = "`from-preset` is the address of another endpoint";
 const MAX_ARGS: usize = 64;
 const MAX_ARG_BYTES: usize = 4 << 10;
 const MAX_FILES: usize = 16;
@@ -124,6 +127,9 @@ impl Record for Harness {
 
     fn read(object: &mut Object<'_>) -> Option<Self> {
         let key = entry_name(object, "key");
+        if key.as_deref() == Some(TAKEN_KEY) {
+            object.fault("key", TAKEN);
+        }
         let label = object.text("label").map(ToOwned::to_owned);
         let capability = capability(object);
         let command_template = command(object);

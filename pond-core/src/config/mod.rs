@@ -21,6 +21,6 @@ pub use harness::{Harness, HarnessFile, Placeholder, placeholders};
 pub use model::Model;
 pub use provider::{PROVIDERS, Provider};
 pub use resolve::{Effective, Named, Resolution};
-pub use service::{Config, Listing, Put, Record, Stored};
+pub use service::{Config, Listing, Put, Record, Stored, project_field};
 pub use store::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
 pub use variable::Variable;

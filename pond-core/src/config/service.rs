@@ -101,25 +101,16 @@ impl Config {
     /// # Errors
     /// [`Error::Invalid`] with all faults; [`Error::ResendRequired`] when a secret would be drawn to a new place.
     pub async fn put<T: Record>(&self, owner: Owner, body: &Value) -> Result<Put<T>> {
-        let faults = Faults::new();
-        let (record, secrets) = match Object::read(body, "", &faults) {
-            None => (None, None),
-            Some(mut object) => {
-                object.optional("project_id");
-                let record = T::read(&mut object);
-                let secrets = if T::KIND == EntryKind::Credential {
-                    read_secrets(&mut object)
-                } else {
-                    None
-                };
-                object.close();
-                (record, secrets)
-            }
-        };
-        match (record, faults.take()) {
-            (Some(record), faults) if faults.is_empty() => self.write(owner, record, secrets).await,
-            (_, faults) => Err(Error::Invalid(faults)),
-        }
+        let (record, secrets, _) = read_body::<T>(body)?;
+        self.write(owner, record, secrets).await
+    }
+
+    /// Checks the body of a put alone. Gives the project that it names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with all faults.
+    pub fn check<T: Record>(&self, body: &Value) -> Result<Option<ProjectId>> {
+        read_body::<T>(body).map(|(_, _, project)| project)
     }
 
     /// Registers a preset as a harness.
@@ -133,22 +124,16 @@ impl Config {
         key: Option<&str>,
         label: Option<&str>,
     ) -> Result<Put<Harness>> {
-        let Some(found) = Preset::find(preset) else {
-            let known: Vec<&str> = PRESETS.iter().map(|preset| preset.key).collect();
-            return Err(Error::invalid(
-                "/preset",
-                format!("no such preset; known are {}", known.join(", ")),
-            ));
-        };
-        let key = key.unwrap_or(preset);
-        if !super::name::is_name(key) {
-            return Err(Error::invalid(
-                "/key",
-                "expected 1 to 64 of A-Z a-z 0-9 . _ -, starting with a letter or digit",
-            ));
-        }
-        self.write(owner, found.harness(key, label.map(ToOwned::to_owned)), None)
-            .await
+        let harness = preset_harness(preset, key, label)?;
+        self.write(owner, harness, None).await
+    }
+
+    /// Checks what [`Config::put_preset`] is told.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_preset(&self, preset: &str, key: Option<&str>) -> Result<()> {
+        preset_harness(preset, key, None).map(|_| ())
     }
 
     /// An entry; the org's when the project has none of this name.
@@ -395,6 +380,54 @@ fn place<'a>(scope: &'a str, name: &'a str) -> Place<'a> {
         record: name,
         field: "secrets",
     }
+}
+
+/// The project that the body of an entry names, if any; one that is no UUID is a fault.
+pub fn project_field(object: &mut Object<'_>) -> Option<ProjectId> {
+    let named = object.text("project_id")?.parse();
+    if named.is_err() {
+        object.fault("project_id", "expected a UUID");
+    }
+    named.ok()
+}
+
+fn read_body<T: Record>(body: &Value) -> Result<(T, Option<CredentialSecrets>, Option<ProjectId>)> {
+    let faults = Faults::new();
+    let read = Object::read(body, "", &faults).map(|mut object| {
+        let project = project_field(&mut object);
+        let record = T::read(&mut object);
+        let secrets = match T::KIND {
+            EntryKind::Credential => read_secrets(&mut object),
+            _ => None,
+        };
+        object.close();
+        (record, secrets, project)
+    });
+    match (read, faults.take()) {
+        (Some((Some(record), secrets, project)), faults) if faults.is_empty() => Ok((record, secrets, project)),
+        (_, faults) => Err(Error::Invalid(faults)),
+    }
+}
+
+fn preset_harness(preset: &str, key: Option<&str>, label: Option<&str>) -> Result<Harness> {
+    let Some(found) = Preset::find(preset) else {
+        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.key).collect();
+        return Err(Error::invalid(
+            "/preset",
+            format!("no such preset; known are {}", known.join(", ")),
+        ));
+    };
+    let key = key.unwrap_or(preset);
+    if !super::name::is_name(key) {
+        return Err(Error::invalid(
+            "/key",
+            "expected 1 to 64 of A-Z a-z 0-9 . _ -, starting with a letter or digit",
+        ));
+    }
+    if key == super::harness::TAKEN_KEY {
+        return Err(Error::invalid("/key", super::harness::TAKEN));
+    }
+    Ok(found.harness(key, label.map(ToOwned::to_owned)))
 }
 
 fn contended() -> Error {

@@ -104,6 +104,15 @@ impl Projects {
         Ok(id)
     }
 
+    /// Whether the project is there.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn is_there(&self, id: ProjectId) -> Result<bool> {
+        let known = self.known.lock().expect("no holder of this lock panics").contains(&id);
+        Ok(known || self.store.project(id).await?.is_some())
+    }
+
     /// Creates a project from a request body.
     ///
     /// # Errors

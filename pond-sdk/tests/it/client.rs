@@ -32,7 +32,11 @@ async fn a_create_is_sent_once_more_with_the_same_key() {
     let server = MockServer::start().await;
     Mock::given(method("POST"))
         .and(path("/v1/runs"))
-        .respond_with(ResponseTemplate::new(503).insert_header("retry-after", "0"))
+        .respond_with(
+            ResponseTemplate::new(503)
+                .insert_header("retry-after", "0")
+                .set_body_json(json!({"status": 503, "code": "starting", "detail": "not yet"})),
+        )
         .up_to_n_times(2)
         .mount(&server)
         .await;
@@ -58,6 +62,29 @@ async fn a_create_is_sent_once_more_with_the_same_key() {
         keys.len() == 3 && keys.iter().all(|key| *key == keys[0] && key.is_some()),
         "{keys:?}"
     );
+}
+
+#[tokio::test]
+async fn a_create_that_may_have_been_done_is_not_sent_again() {
+    // From something in between: it does not say whether the server did it.
+    for status in [429, 502, 503, 504] {
+        let server = MockServer::start().await;
+        Mock::given(method("POST"))
+            .respond_with(ResponseTemplate::new(status).insert_header("retry-after", "0"))
+            .expect(2)
+            .mount(&server)
+            .await;
+        let runs = client(&server).runs();
+        assert_eq!(runs.create(&noop()).await.expect_err("lost").status(), Some(status));
+        assert_eq!(runs.retry(RUN).await.expect_err("lost").status(), Some(status));
+    }
+    // The request arrives, and the connection breaks before an answer.
+    let server = crate::scripted::Scripted::play(vec![Vec::new(), Vec::new()]).await;
+    let client = Client::builder(server.url.clone()).token(Secret::new("t0ken"));
+    let client = client.build().expect("a client");
+    let error = client.runs().create(&noop()).await.expect_err("lost");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ struct Pond {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Everything in one process: server and pool, in the state folder; settings are POND_* variables
-    Up,
+    Up(Serving),
     /// The server alone; settings are POND_* variables
-    Server,
+    Server(Serving),
     /// Show an agent fixing a bug in a sandbox, from nothing
     #[cfg(feature = "demo")]
     Demo {
@@ -39,10 +39,17 @@ enum Verb {
     Client(Box<ClientVerb>),
 }
 
+#[derive(Debug, clap::Args)]
+struct Serving {
+    /// Let the embedded pool run jobs without a sandbox, where POND_REQUIRE_SANDBOX is off too
+    #[arg(long)]
+    allow_unconfined: bool,
+}
+
 fn main() {
     let verb = Pond::parse().verb;
     let environment = program::environment();
-    let quiet = !matches!(verb, Verb::Up | Verb::Server);
+    let quiet = !matches!(verb, Verb::Up(_) | Verb::Server(_));
     program::install(&environment, if quiet { "error" } else { "info" });
     let runtime = tokio::runtime::Runtime::new().expect("a runtime: without threads there is nothing to do");
     let code = runtime.block_on(run(verb, environment));
@@ -52,8 +59,8 @@ fn main() {
 
 async fn run(verb: Verb, environment: Environment) -> u8 {
     match verb {
-        Verb::Up => program::serve(&environment, Role::Up).await,
-        Verb::Server => program::serve(&environment, Role::Server).await,
+        Verb::Up(with) => program::serve(&environment, Role::Up, with.allow_unconfined).await,
+        Verb::Server(with) => program::serve(&environment, Role::Server, with.allow_unconfined).await,
         #[cfg(feature = "demo")]
         Verb::Demo { keep } => pond_server::demo::run(&environment, keep).await,
         Verb::Doctor { json } => examine(&environment, json).await,

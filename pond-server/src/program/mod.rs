@@ -46,8 +46,8 @@ pub fn install(environment: &Environment, default_filter: &str) {
 }
 
 /// Serves until the process is told to stop. Gives the exit code.
-pub async fn serve(environment: &Environment, role: Role) -> u8 {
-    let settings = match Settings::read(environment, role) {
+pub async fn serve(environment: &Environment, role: Role, allow_unconfined: bool) -> u8 {
+    let mut settings = match Settings::read(environment, role) {
         Ok(settings) => settings,
         Err(bad) => {
             for setting in bad {
@@ -56,6 +56,9 @@ pub async fn serve(environment: &Environment, role: Role) -> u8 {
             return USAGE;
         }
     };
+    if allow_unconfined {
+        settings.allow_unconfined();
+    }
     for warning in &settings.warnings {
         tracing::warn!(setting = %warning, "a setting is odd");
     }

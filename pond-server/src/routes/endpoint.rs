@@ -1,15 +1,21 @@
 //! One endpoint of the table, and the guard before its handler: caller, then query, then the handler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use tower::ServiceBuilder;
 use tower_http::compression::predicate::Predicate;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::map_request_body::MapRequestBodyLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
 use crate::auth::{Access, admit};
@@ -18,6 +24,8 @@ use crate::extract::{Param, Query};
 use crate::openapi::Shape;
 use crate::state::AppState;
 
+/// How long the sender of a body may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Bytes of a body where the table says nothing.
 const LIMIT: u64 = 1 << 20;
 
@@ -154,6 +162,16 @@ impl Routes {
             .into_iter()
             .fold(Router::new(), |router, (endpoint, handler)| {
                 let path = endpoint.path;
+                // Inside the guard: what a stranger sends is neither unpacked nor waited for. Only a POST has a body.
+                let handler = match endpoint.method {
+                    Method::POST => handler.route_layer(
+                        ServiceBuilder::new()
+                            .layer(RequestBodyTimeoutLayer::new(SILENCE))
+                            .layer(RequestDecompressionLayer::new())
+                            .layer(MapRequestBodyLayer::new(Body::new)),
+                    ),
+                    _ => handler,
+                };
                 let guard = from_fn_with_state((state.clone(), Arc::new(endpoint)), guard);
                 router.route(path, handler.route_layer(guard))
             })

@@ -14,8 +14,6 @@ use axum::middleware::from_fn_with_state;
 use pond_sdk::api;
 use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
-use tower_http::decompression::RequestDecompressionLayer;
-use tower_http::map_request_body::MapRequestBodyLayer;
 
 pub(crate) use self::endpoint::{Endpoint, Given, Routes};
 use crate::auth::Access::{Admin, Caller, Metrics, Open, ReadRuns, WriteRuns};
@@ -32,9 +30,7 @@ pub fn app(state: AppState) -> Router {
     let routes = whole();
     let around = ServiceBuilder::new()
         .layer(CompressionLayer::new().compress_when(endpoint::Compressible))
-        .layer(from_fn_with_state(state.clone(), observe))
-        .layer(RequestDecompressionLayer::new())
-        .layer(MapRequestBodyLayer::new(axum::body::Body::new));
+        .layer(from_fn_with_state(state.clone(), observe));
     routes
         .into_router(&state)
         .fallback(async || Refusal::NoRoute)

@@ -1,7 +1,8 @@
 //! The server's own settings, read once from an environment that is handed in. One file per section.
 //!
 //! A bad value stops the start and is told by its variable, never by itself: it may be a secret. All bad ones are told at
-//! once. An unknown `POND_*` is a warning, and so is one that this version does not serve yet.
+//! once. An unknown `POND_*` is a warning, and so is one that this version does not serve yet, unless it guards something:
+//! who sets that one relies on it.
 
 mod engine;
 mod reader;
@@ -62,17 +63,14 @@ const ELSEWHERE: [&str; 8] = [
 ];
 
 /// Names of the contract whose part is not served yet.
-const LATER: [&str; 19] = [
+const LATER: [&str; 16] = [
     "POND_TRUSTED_PROXIES",
-    "POND_REQUIRE_RECEIPT",
     "POND_ALLOW_SHELL",
     "POND_SHELL_SANDBOX",
     "POND_PROJECT_MAX_PARALLEL",
-    "POND_DEFAULT_BUDGET_USD",
     "POND_EGRESS_ALLOW_PRIVATE",
     "POND_EGRESS_DEFAULTS",
     "POND_EXTERNAL_PROBE_SEC",
-    "POND_RETENTION_DAYS",
     "POND_AUDIT_HEAD_FILE",
     "POND_METRICS_TOKEN",
     "POND_METRICS_TOKEN_FILE",
@@ -84,7 +82,20 @@ const LATER: [&str; 19] = [
     "POND_ADMIN_AUTH0_SUBS",
 ];
 
+const NOT_SERVED: &str = "not served by this version";
+
 impl Settings {
+    /// Lets the embedded worker take jobs of profile `none`. Beside it the engine must take them too
+    /// (`POND_REQUIRE_SANDBOX`): two switches, so that no single one opens the host.
+    pub fn allow_unconfined(&mut self) {
+        match &mut self.pool {
+            Some(pool) => pool.allow_unconfined = true,
+            None => self
+                .warnings
+                .push("--allow-unconfined has no effect without the embedded pool".into()),
+        }
+    }
+
     /// Reads an environment.
     ///
     /// # Errors
@@ -96,6 +107,7 @@ impl Settings {
         let engine = engine::read(&mut reader, &store);
         let sources = sources::read(&mut reader, &engine);
         let pool = worker::read(&mut reader, role, &sources, &engine);
+        refuse_unserved_guards(&mut reader);
         if store.is_shared() && server.service_token.is_none() {
             reader.bad(
                 "POND_SERVICE_TOKEN",
@@ -112,6 +124,18 @@ impl Settings {
             pool,
             warnings,
         })
+    }
+}
+
+/// What limits spending, trust or keeping, and would be silently missing.
+fn refuse_unserved_guards(reader: &mut Reader<'_>) {
+    for variable in ["POND_DEFAULT_BUDGET_USD", "POND_RETENTION_DAYS"] {
+        if reader.text(variable).is_some() {
+            reader.bad(variable, NOT_SERVED);
+        }
+    }
+    if reader.boolean("POND_REQUIRE_RECEIPT") == Some(true) {
+        reader.bad("POND_REQUIRE_RECEIPT", NOT_SERVED);
     }
 }
 

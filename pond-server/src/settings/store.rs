@@ -8,6 +8,7 @@ use pond_store::StoreUrl;
 use url::Url;
 
 use super::reader::Reader;
+use crate::key_command::KeyCommand;
 
 /// Where everything is kept.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ pub enum RootKey {
     /// It was given.
     Given(SecretBytes),
     /// This command prints it.
-    Command(String),
+    Command(KeyCommand),
     /// It is made once and kept in the state folder.
     Kept,
 }
@@ -73,32 +74,33 @@ fn url(reader: &mut Reader<'_>) -> Option<StoreUrl> {
 }
 
 fn root_key(reader: &mut Reader<'_>, shared: bool) -> RootKey {
-    let (master, source) = (reader.secret("POND_MASTER_KEY"), reader.secret("POND_SOURCE_KEY"));
-    let command = reader.text("POND_MASTER_KEY_COMMAND").map(ToOwned::to_owned);
-    let (name, given) = match (&master, &source) {
-        (None, Some(_)) => ("POND_SOURCE_KEY", source),
-        _ => ("POND_MASTER_KEY", master),
-    };
-    match (given, command) {
-        (Some(_), Some(_)) => {
-            reader.bad(
-                "POND_MASTER_KEY_COMMAND",
-                format!("is set, and so is {name}: set one of them"),
-            );
-            RootKey::Kept
+    const FORMS: [&str; 5] = [
+        "POND_MASTER_KEY",
+        "POND_MASTER_KEY_FILE",
+        "POND_SOURCE_KEY",
+        "POND_SOURCE_KEY_FILE",
+        "POND_MASTER_KEY_COMMAND",
+    ];
+    let set: Vec<&str> = FORMS.into_iter().filter(|form| reader.text(form).is_some()).collect();
+    match set[..] {
+        [] if shared => reader.bad(
+            "POND_MASTER_KEY",
+            "is required with postgres://, as several servers share it",
+        ),
+        [] => {}
+        ["POND_MASTER_KEY_COMMAND"] => {
+            let line = reader.text("POND_MASTER_KEY_COMMAND").unwrap_or_default();
+            return RootKey::Command(KeyCommand::new(line, reader.text("PATH"), reader.text("HOME")));
         }
-        (Some(text), None) => parsed(reader, name, &text),
-        (None, Some(command)) => RootKey::Command(command),
-        (None, None) => {
-            if shared {
-                reader.bad(
-                    "POND_MASTER_KEY",
-                    "is required with postgres://, as several servers share it",
-                );
+        [form] => {
+            let name = form.trim_end_matches("_FILE");
+            if let Some(text) = reader.secret(name) {
+                return parsed(reader, name, &text);
             }
-            RootKey::Kept
         }
+        [first, ..] => reader.bad(first, format!("only one may be set of {}", set.join(", "))),
     }
+    RootKey::Kept
 }
 
 fn parsed(reader: &mut Reader<'_>, name: &str, text: &Secret) -> RootKey {

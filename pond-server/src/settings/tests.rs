@@ -99,6 +99,61 @@ fn c17_109_several_servers_need_what_they_share() {
 }
 
 #[test]
+fn a_guard_that_is_not_served_stops_the_start() {
+    for (variable, value) in [
+        ("POND_DEFAULT_BUDGET_USD", "5"),
+        ("POND_RETENTION_DAYS", "30"),
+        ("POND_REQUIRE_RECEIPT", "true"),
+        ("POND_REQUIRE_RECEIPT", "CANARY"),
+    ] {
+        assert_eq!(read(&[(variable, value)]).err().unwrap(), [variable]);
+    }
+    assert!(read(&[("POND_REQUIRE_RECEIPT", "false")]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn no_single_setting_lets_jobs_out_of_the_sandbox() {
+    let mut settings = read(&[("POND_REQUIRE_SANDBOX", "false"), ("POND_EMBEDDED_POOL", "true")]).unwrap();
+    assert!(!settings.engine.require_sandbox && !settings.pool.as_ref().unwrap().allow_unconfined);
+    settings.allow_unconfined();
+    assert!(settings.pool.unwrap().allow_unconfined && settings.warnings.is_empty());
+    let mut settings = read(&[]).unwrap();
+    settings.allow_unconfined();
+    assert!(settings.engine.require_sandbox && settings.warnings.len() == 1);
+}
+
+#[test]
+fn c17_119_the_root_key_has_one_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, KEY).unwrap();
+    let file = file.to_str().unwrap();
+    let forms = [
+        ("POND_MASTER_KEY", KEY),
+        ("POND_MASTER_KEY_FILE", file),
+        ("POND_SOURCE_KEY", KEY),
+        ("POND_SOURCE_KEY_FILE", file),
+        ("POND_MASTER_KEY_COMMAND", "print key"),
+    ];
+    for (at, one) in forms.iter().enumerate() {
+        assert!(
+            !matches!(read(&[*one]).unwrap().store.root_key, RootKey::Kept),
+            "{one:?}"
+        );
+        for other in &forms[at + 1..] {
+            let environment = [*one, *other].map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let bad = Settings::read(&environment.into(), Role::Server).err().unwrap();
+            assert_eq!(bad.len(), 1, "{bad:?}");
+            let told = bad[0].to_string();
+            assert!(
+                told.contains(one.0) && told.contains(other.0) && !told.contains(KEY),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[test]
 fn secrets_come_from_files_and_odd_names_warn() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");

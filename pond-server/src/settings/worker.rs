@@ -40,8 +40,8 @@ pub(super) fn read(
     on.then(|| PoolSettings {
         concurrency: u32::try_from(concurrency).unwrap_or(1),
         model_allow_private: model_allow_private.unwrap_or_default(),
-        // An operator who lets the engine take such stages lets the worker of the same process run them.
-        allow_unconfined: !engine.require_sandbox,
+        // A switch of its own, and not of the environment.
+        allow_unconfined: false,
         dialer: sources.dialer.clone(),
         bundle: engine.source_caps.bundle(),
     })

@@ -264,3 +264,65 @@ async fn names_are_percent_decoded_and_projects_have_ids() {
         .await
         .is(404, "not_found");
 }
+
+#[tokio::test]
+async fn what_is_refused_leaves_no_project_behind() {
+    let world = World::start().await;
+    let known = world.get("/v1/admin/projects").await.json();
+    let run = json!({"projectId": PROJECT, "definition": {"stages": [
+        {"key": "x", "name": "x", "executor": {"kind": "agent", "harness": "none", "model": "none", "prompt": "p"}}]}});
+    let refused = [
+        ("/v1/admin/variables", json!({"name": "1", "value": "v"})),
+        ("/v1/admin/credentials", json!({"name": "c", "provider": "git"})),
+        ("/v1/admin/harnesses", json!({"key": "h", "command_template": []})),
+        ("/v1/admin/models", json!({"key": "m"})),
+        ("/v1/admin/harnesses/from-preset", json!({"preset": "none"})),
+        (
+            "/v1/admin/harnesses/from-preset",
+            json!({"preset": "codex", "key": "a b"}),
+        ),
+        ("/v1/runs", json!({"definition": {"stages": []}})),
+        ("/v1/runs", run),
+    ];
+    for (path, mut body) in refused {
+        let field = if path == "/v1/runs" { "projectId" } else { "project_id" };
+        body[field] = PROJECT.into();
+        let answer = world.post(path, &body).await;
+        assert_eq!(answer.status, 422, "{path} {body}: {}", answer.text());
+        assert_eq!(world.get("/v1/admin/projects").await.json(), known, "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_project_is_told_with_the_other_faults() {
+    let world = World::start().await;
+    for (path, body, other) in [
+        ("/v1/admin/variables", json!({"name": "1", "value": "v"}), "/name"),
+        ("/v1/admin/models", json!({"key": "m", "provider": "x"}), "/model_id"),
+        ("/v1/admin/harnesses/from-preset", json!({"label": "x"}), "/preset"),
+    ] {
+        for bad in [json!("mine"), json!(7)] {
+            let mut body = body.clone();
+            body["project_id"] = bad;
+            let answer = world.post(path, &body).await;
+            assert_eq!(answer.status, 422);
+            let pointers = answer.pointers();
+            let both = ["/project_id", other];
+            assert!(
+                both.iter().all(|one| pointers.iter().any(|told| told == one)),
+                "{path}: {pointers:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_harness_has_a_key_that_is_an_address() {
+    let world = World::start().await;
+    let body = json!({"key": "from-preset", "command_template": ["agent"]});
+    assert_eq!(world.post("/v1/admin/harnesses", &body).await.pointers(), ["/key"]);
+    let preset = world.get("/v1/admin/harness-presets").await.json()["presets"][0]["key"].clone();
+    let body = json!({"preset": preset, "key": "from-preset"});
+    let answer = world.post("/v1/admin/harnesses/from-preset", &body).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/key".to_owned()]));
+}

@@ -158,6 +158,32 @@ async fn text_is_compressed_both_ways() {
 }
 
 #[tokio::test]
+async fn who_is_asked_before_how_a_body_is_packed() {
+    let world = World::start().await;
+    let ask = async |method: &str, path: &str, token: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-encoding", "br");
+        let request = match token {
+            "" => request,
+            token => request.header("authorization", format!("Bearer {token}")),
+        };
+        world
+            .send(request.body(Body::from("{}")).expect("a request"))
+            .await
+            .status
+    };
+    assert_eq!(ask("POST", "/v1/runs", "").await, 401);
+    assert_eq!(ask("POST", "/v1/runs", "wrong").await, 403);
+    assert_eq!(ask("POST", "/v1/admin/variables", "").await, 401);
+    assert_eq!(ask("GET", "/v1/runs", "").await, 401);
+    assert_eq!(ask("GET", "/health", "").await, 200);
+    assert_eq!(ask("POST", "/nothing/here", "").await, 404);
+    assert_eq!(ask("POST", "/v1/runs", TOKEN).await, 415);
+}
+
+#[tokio::test]
 async fn health_whoami_and_docs_answer() {
     let world = World::start().await;
     for path in ["/health", "/health/live", "/health/ready"] {

@@ -161,6 +161,25 @@ fn c17_81_bad_settings_exit_2_before_anything_is_made() {
 }
 
 #[test]
+fn c17_119_a_bad_key_command_exits_2_and_is_not_quoted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let state = ("POND_STATE_DIR", state.to_str().expect("text"));
+    for (command, why) in [
+        ("echo CANARY", "expected 32 bytes in base64"),
+        ("ls /nowhere/CANARY", "ended with"),
+        ("/nowhere/CANARY", "cannot be run"),
+    ] {
+        let bind = ("POND_BIND", "127.0.0.1:0");
+        let refused = run(&["server"], &[state, bind, ("POND_MASTER_KEY_COMMAND", command)]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("POND_MASTER_KEY_COMMAND") && said.contains(why), "{said}");
+        assert!(!said.contains("CANARY"), "{said}");
+    }
+}
+
+#[test]
 fn the_demo_fixes_its_sample() {
     let demo = run(&["demo"], &[]);
     let said = String::from_utf8_lossy(&demo.stdout);

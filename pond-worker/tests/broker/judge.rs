@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 const ANTHROPIC: (&str, &str) = ("anthropic", "/v1/messages");
 const RESPONSES: (&str, &str) = ("openai", "/v1/responses");
 const CHAT: (&str, &str) = ("openai_compatible", "/v1/chat/completions");
+const EMBEDDINGS: (&str, &str) = ("openai", "/v1/embeddings");
 
 fn grant(name: &str, features: &[Feature]) -> Grant {
     let credential = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"].map(|name| (name, "k"));
@@ -153,6 +154,12 @@ fn remote() -> Vec<((&'static str, &'static str), &'static str, Feature)> {
         (RESPONSES, r#""input":[{"type":"item_reference","id":"msg_1"}]"#, Store),
         (
             RESPONSES,
+            r#""input":[{"role":"user","content":"hi"},{"id":"msg_1"}]"#,
+            Store,
+        ),
+        (RESPONSES, r#""input":[{"id":"msg_1","type":null,"role":""}]"#, Store),
+        (
+            RESPONSES,
             r#""input":[{"type":"additional_tools","tools":[{"type":"web_search"}]}]"#,
             WebSearch,
         ),
@@ -206,6 +213,76 @@ fn c17_87_each_remote_feature_is_refused_and_passes_once_granted() {
         assert!(told.contains(feature.as_str()), "{told}");
         judge(wire, &body, &[feature]).unwrap_or_else(|refusal| panic!("{body}: {refusal:?}"));
     }
+}
+
+#[test]
+fn what_is_remote_on_one_wire_of_the_family_passes_on_none() {
+    let wires = ["/v1/responses", "/v1/chat/completions", "/v1/embeddings"];
+    for (_, rest, _) in remote().into_iter().filter(|((name, _), ..)| *name != "anthropic") {
+        let body = format!(r#"{{"model":"m",{rest}}}"#);
+        for provider in ["openai", "openai_compatible", "openrouter"] {
+            for wire in wires {
+                let code = refused((provider, wire), &body, &[]);
+                assert!(
+                    ["remote_feature_not_allowed", "invalid_request_error"].contains(&code),
+                    "{code}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn routing_is_judged_on_every_wire() {
+    let rows: [(&str, &str, &[Feature]); 6] = [
+        (
+            r#""plugins":[{"id":"web"}]"#,
+            "remote_feature_not_allowed",
+            &[Feature::WebSearch],
+        ),
+        (
+            r#""plugins":[{"id":"file-parser"}]"#,
+            "remote_feature_not_allowed",
+            &[Feature::CodeExecution],
+        ),
+        (r#""preset":"p""#, "remote_feature_not_allowed", &[Feature::Store]),
+        (
+            r#""models":["m:online"]"#,
+            "remote_feature_not_allowed",
+            &[Feature::WebSearch],
+        ),
+        (r#""models":["n","x"]"#, "model_not_allowed", &[]),
+        (r#""plugins":{"id":"web"}"#, "invalid_request_error", &[]),
+    ];
+    for wire in [ANTHROPIC, RESPONSES, CHAT, EMBEDDINGS, ("openrouter", "/v1/responses")] {
+        for (rest, code, opens) in rows {
+            let body = format!(r#"{{"model":"m",{rest}}}"#);
+            assert_eq!(refused(wire, &body, &[]), code, "{wire:?} {rest}");
+            if !opens.is_empty() {
+                judge(wire, &body, opens).unwrap_or_else(|refusal| panic!("{wire:?} {body}: {refusal:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn only_text_and_tokens_are_embedded() {
+    let all: Vec<Feature> = Feature::ALL.iter().map(|(_, feature)| *feature).collect();
+    for good in [r#""a""#, r#"["a","b"]"#, "[1,2]", "[[1,2],[3]]", "[]"] {
+        judge(EMBEDDINGS, &format!(r#"{{"model":"m","input":{good}}}"#), &[]).expect(good);
+    }
+    for bad in [
+        r#"[{"image_url":"data:image/png;base64,aGk="}]"#,
+        r#"{"image_url":"https://x"}"#,
+        r#"[["a"]]"#,
+        "true",
+        "[[[1]]]",
+    ] {
+        let body = format!(r#"{{"model":"m","input":{bad}}}"#);
+        assert_eq!(refused(EMBEDDINGS, &body, &all), "invalid_request_error");
+    }
+    let chat = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    assert_eq!(refused(EMBEDDINGS, chat, &all), "invalid_request_error");
 }
 
 #[test]
@@ -306,7 +383,7 @@ fn what_the_client_does_itself_passes() {
 
 #[test]
 fn only_granted_models_pass_also_as_fallbacks() {
-    for wire in [ANTHROPIC, RESPONSES, CHAT, ("openai", "/v1/embeddings")] {
+    for wire in [ANTHROPIC, RESPONSES, CHAT, EMBEDDINGS] {
         assert_eq!(refused(wire, r#"{"model":"x"}"#, &[]), "model_not_allowed");
         assert_eq!(refused(wire, r#"{"model":"M"}"#, &[]), "model_not_allowed");
         assert_eq!(refused(wire, r#"{"model":["m"]}"#, &[]), "invalid_request_error");

@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use pond_core::Error;
 use pond_core::body::{Faults, Object};
 use pond_core::config::presets::PRESETS;
-use pond_core::config::{Harness, Stored};
+use pond_core::config::{Harness, Stored, project_field};
+use pond_core::id::ProjectId;
 use pond_sdk::api;
 use serde::Serialize;
 use serde_json::Value;
@@ -77,17 +78,20 @@ pub(in crate::routes) async fn from_preset(
     JsonBody(body): JsonBody,
 ) -> Answer<(StatusCode, Json<impl Serialize>)> {
     let wanted = Wanted::read(&body)?;
-    let owner = owner_of(&state, &body).await?;
+    let (preset, key) = (&wanted.preset, wanted.key.as_deref());
+    state.pond().config().check_preset(preset, key)?;
+    let owner = owner_of(&state, wanted.project).await?;
     let put = state
         .pond()
         .config()
-        .put_preset(owner, &wanted.preset, wanted.key.as_deref(), wanted.label.as_deref())
+        .put_preset(owner, preset, key, wanted.label.as_deref())
         .await?;
     Ok(told::<api::Harness>(put))
 }
 
 /// What a preset is registered as.
 struct Wanted {
+    project: Option<ProjectId>,
     preset: String,
     key: Option<String>,
     label: Option<String>,
@@ -97,12 +101,13 @@ impl Wanted {
     fn read(body: &Value) -> Answer<Self> {
         let faults = Faults::new();
         let wanted = Object::read(body, "", &faults).and_then(|mut object| {
-            object.optional("project_id");
+            let project = project_field(&mut object);
             let preset = object.required_text("preset").map(ToOwned::to_owned);
             let key = object.text("key").map(ToOwned::to_owned);
             let label = object.text("label").map(ToOwned::to_owned);
             object.close();
             Some(Self {
+                project,
                 preset: preset?,
                 key,
                 label,

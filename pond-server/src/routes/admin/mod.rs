@@ -14,7 +14,6 @@ use pond_core::id::ProjectId;
 use pond_core::page::Page;
 use pond_sdk::api;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 pub(super) use self::harnesses::{from_preset, presets};
@@ -99,7 +98,9 @@ async fn put<E: Shown>(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,
 ) -> Answer<(StatusCode, Json<impl Serialize>)> {
-    let owner = owner_of(&state, &body).await?;
+    // The whole body first: what is refused leaves no project behind.
+    let project = state.pond().config().check::<E::Record>(&body)?;
+    let owner = owner_of(&state, project).await?;
     let put = state.pond().config().put::<E::Record>(owner, &body).await?;
     Ok(told::<E>(put))
 }
@@ -119,15 +120,11 @@ fn told<E: Shown>(put: Put<E::Record>) -> (StatusCode, Json<Told<E>>) {
     (status, Json(Told { entry, warnings }))
 }
 
-/// Whose the entry of a body is. A project that was never seen is made: this is a create.
-async fn owner_of(state: &AppState, body: &Value) -> Answer<Owner> {
-    match body.get("project_id") {
-        None | Some(Value::Null) => Ok(Owner::Org),
-        Some(value) => {
-            let id = value.as_str().and_then(|text| text.parse::<ProjectId>().ok());
-            let id = id.ok_or_else(|| Error::invalid("/project_id", "expected a UUID"))?;
-            Ok(Owner::Project(state.pond().projects().ensure(id).await?))
-        }
+/// Whose the entry of a good body is. A project that was never seen is made: this is a create.
+async fn owner_of(state: &AppState, project: Option<ProjectId>) -> Answer<Owner> {
+    match project {
+        None => Ok(Owner::Org),
+        Some(id) => Ok(Owner::Project(state.pond().projects().ensure(id).await?)),
     }
 }
 

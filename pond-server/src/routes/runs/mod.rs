@@ -14,7 +14,8 @@ use pond_core::Error;
 use pond_core::clock::Timestamp;
 use pond_core::id::{ProjectId, RunId};
 use pond_core::page::PageRequest;
-use pond_core::runs::{Run, RunFilter, RunStatus, Runs};
+use pond_core::preflight::{Problem, Severity};
+use pond_core::runs::{Reach, Run, RunFilter, RunStatus, Runs};
 
 pub(super) use self::artifacts::{ARTIFACT, ARTIFACTS, artifact, artifacts};
 pub(super) use self::events::events;
@@ -62,11 +63,19 @@ pub(super) async fn create(
     JsonText(body): JsonText,
 ) -> Answer<Response> {
     let project = project_of(&state, &principal, &body)?;
-    if project != state.pond().projects().default_project() {
-        state.pond().projects().ensure(project).await?;
+    let (runs, projects) = (state.pond().runs(), state.pond().projects());
+    // A project that was never seen is made only for a run that will be: what is refused leaves none behind.
+    let is_new = project != projects.default_project() && !projects.is_there(project).await?;
+    if is_new && would_run(&runs.preflight(project, &body, Reach::Offline).await) {
+        projects.ensure(project).await?;
     }
-    let run = state.pond().runs().submit(project, &body).await?;
+    let run = runs.submit(project, &body).await?;
     created(&state, &run)
+}
+
+fn would_run(checked: &pond_core::Result<Vec<Problem>>) -> bool {
+    let problems = checked.as_ref();
+    problems.is_ok_and(|problems| problems.iter().all(|problem| problem.severity != Severity::Error))
 }
 
 /// The project that a body names, or the default one. Tells apart nothing that the body's own check does not tell better.

@@ -119,6 +119,8 @@ impl Wire for Messages {
             let name = fallback.as_text().or_else(|| fallback.text("model")).unwrap_or("");
             inspect::granted_model(grant, name)?;
         }
+        // An address of one's own may be a router that speaks this wire.
+        inspect::routing(grant, body)?;
         inspect::tools(grant, body, tool)?;
         for key in ["system", "messages"] {
             if let Some(value) = body.get(key) {

@@ -22,14 +22,7 @@ impl Wire for Chat {
 
     fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
         let model = inspect::model(grant, body)?;
-        routing(grant, body)?;
-        if body.get("web_search_options").is_some() {
-            inspect::require(grant, Feature::WebSearch, "web_search_options")?;
-        }
-        inspect::tools(grant, body, tool)?;
-        if let Some(messages) = body.get("messages") {
-            inspect::conversation(grant, messages, tool)?;
-        }
+        inspect::request(grant, body, tool)?;
         let mut edits = Vec::new();
         // What is left out means false on this wire, and not every compatible server knows the field.
         if !grant.allows(Feature::Store) && body.get("store").is_some_and(|store| *store != Json::Bool(false)) {
@@ -78,31 +71,6 @@ impl Wire for Chat {
     fn is_usage_alone(&self, data: &[u8]) -> bool {
         let chunk = serde_json::from_slice::<UsageAlone>(data);
         chunk.is_ok_and(|chunk| chunk.usage.is_some() && chunk.choices.is_empty())
-    }
-}
-
-/// OpenRouter's ways to have another model answer, or something else done on the way.
-fn routing(grant: &Grant, body: &Json<'_>) -> Result<(), Refusal> {
-    for other in inspect::list(body, "models")? {
-        inspect::granted_model(grant, other.as_text().unwrap_or(""))?;
-    }
-    for plugin in inspect::list(body, "plugins")? {
-        match plugin.text("id").unwrap_or("") {
-            "web" => inspect::require(grant, Feature::WebSearch, "plugins: web")?,
-            "file-parser" => inspect::require(grant, Feature::CodeExecution, "plugins: file-parser")?,
-            // Both work on the very request and answer.
-            "context-compression" | "response-healing" => {}
-            _ => {
-                return Err(Refusal::forbidden(
-                    "remote_feature_not_allowed",
-                    "unknown plug-in in `plugins`",
-                ));
-            }
-        }
-    }
-    match body.get("preset") {
-        None => Ok(()),
-        Some(_) => inspect::require(grant, Feature::Store, "preset"),
     }
 }
 

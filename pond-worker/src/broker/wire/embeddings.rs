@@ -3,7 +3,7 @@
 use pond_core::usage::Tokens;
 use serde::Deserialize;
 
-use super::inspect;
+use super::inspect::{self, Tool};
 use super::json::Json;
 use super::{Asked, Seen, Wire};
 use crate::broker::grant::Grant;
@@ -18,8 +18,15 @@ impl Wire for Embeddings {
     }
 
     fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
+        let model = inspect::model(grant, body)?;
+        inspect::request(grant, body, |_| Tool::Unknown)?;
+        if body.get("messages").is_some() || !body.get("input").is_none_or(is_text) {
+            return Err(Refusal::malformed(
+                "only text and tokens are embedded, given as `input`",
+            ));
+        }
         Ok(Asked {
-            model: inspect::model(grant, body)?,
+            model,
             edits: Vec::new(),
             hide_usage: false,
         })
@@ -41,6 +48,16 @@ impl Wire for Embeddings {
 
     fn is_usage_alone(&self, _: &[u8]) -> bool {
         false
+    }
+}
+
+/// Whether this is a text, tokens, or a list of either: the provider fetches nothing for any of them.
+fn is_text(input: &Json<'_>) -> bool {
+    let tokens = |list: &Json<'_>| matches!(list, Json::Array(items) if items.iter().all(|item| *item == Json::Number));
+    match input {
+        Json::String(_) => true,
+        Json::Array(items) => tokens(input) || items.iter().all(|item| item.as_text().is_some() || tokens(item)),
+        _ => false,
     }
 }
 

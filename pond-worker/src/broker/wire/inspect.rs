@@ -52,6 +52,70 @@ pub(super) fn granted_model(grant: &Grant, asked: &str) -> Result<String, Refusa
     })
 }
 
+/// Judges a request on one of OpenAI's wires. Servers of this family read each other's fields, so each wire is asked for all.
+pub(super) fn request(grant: &Grant, body: &Json<'_>, kind: fn(&Json<'_>) -> Tool) -> Result<(), Refusal> {
+    routing(grant, body)?;
+    if body.get("web_search_options").is_some() {
+        require(grant, Feature::WebSearch, "web_search_options")?;
+    }
+    if body.get("background").is_some_and(|value| *value != Json::Bool(false)) {
+        require(grant, Feature::Background, "background")?;
+    }
+    // Each names something kept at the provider: an earlier answer, a conversation, a prompt with tools of its own.
+    for key in ["previous_response_id", "conversation", "prompt"] {
+        if body.get(key).is_some() {
+            require(grant, Feature::Store, key)?;
+        }
+    }
+    tools(grant, body, kind)?;
+    for key in ["input", "messages"] {
+        if let Some(said) = body.get(key) {
+            references(grant, said)?;
+            conversation(grant, said, kind)?;
+        }
+    }
+    Ok(())
+}
+
+/// OpenRouter's ways to have another model answer, or something else done on the way.
+pub(super) fn routing(grant: &Grant, body: &Json<'_>) -> Result<(), Refusal> {
+    for other in list(body, "models")? {
+        granted_model(grant, other.as_text().unwrap_or(""))?;
+    }
+    for plugin in list(body, "plugins")? {
+        match plugin.text("id").unwrap_or("") {
+            "web" => require(grant, Feature::WebSearch, "plugins: web")?,
+            "file-parser" => require(grant, Feature::CodeExecution, "plugins: file-parser")?,
+            // Both work on the very request and answer.
+            "context-compression" | "response-healing" => {}
+            _ => {
+                return Err(Refusal::forbidden(
+                    "remote_feature_not_allowed",
+                    "unknown plug-in in `plugins`",
+                ));
+            }
+        }
+    }
+    match body.get("preset") {
+        None => Ok(()),
+        Some(_) => require(grant, Feature::Store, "preset"),
+    }
+}
+
+/// An item with an id alone is a reference to one that the provider kept: its type may be left out.
+fn references(grant: &Grant, said: &Json<'_>) -> Result<(), Refusal> {
+    let items = match said {
+        Json::Array(items) => items,
+        one => std::slice::from_ref(one),
+    };
+    let told = |item: &Json<'_>, key| item.text(key).is_some_and(|text| !text.is_empty());
+    let is_reference = |item: &&Json<'_>| item.get("id").is_some() && !told(item, "type") && !told(item, "role");
+    match items.iter().find(is_reference) {
+        None => Ok(()),
+        Some(_) => require(grant, Feature::Store, "an item with an id alone"),
+    }
+}
+
 /// The elements of a list in `holder`; what should be a list and is none is refused, as it would go unseen.
 pub(super) fn list<'j, 'a>(holder: &'j Json<'a>, key: &str) -> Result<&'j [Json<'a>], Refusal> {
     match holder.get(key) {

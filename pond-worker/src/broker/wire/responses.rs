@@ -22,19 +22,7 @@ impl Wire for Responses {
 
     fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
         let model = inspect::model(grant, body)?;
-        if body.get("background").is_some_and(|value| *value != Json::Bool(false)) {
-            inspect::require(grant, Feature::Background, "background")?;
-        }
-        // Each names something kept at the provider: an earlier answer, a conversation, a prompt with tools of its own.
-        for key in ["previous_response_id", "conversation", "prompt"] {
-            if body.get(key).is_some() {
-                inspect::require(grant, Feature::Store, key)?;
-            }
-        }
-        inspect::tools(grant, body, tool)?;
-        if let Some(input) = body.get("input") {
-            inspect::conversation(grant, input, tool)?;
-        }
+        inspect::request(grant, body, tool)?;
         // What is left out means true on this wire.
         let keeps = !grant.allows(Feature::Store) && !body.is("store", false);
         let edits = if keeps {
