@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt;
+use pond_core::artifacts::ArtifactName;
+use pond_core::dispatch::{Upload, WorkerLink};
+use pond_core::pool::JobEnd;
 use pond_core::scope::Scope;
 use pond_sdk::api::EventBody;
 use pond_tests::server::{TOKEN, answer};
-use pond_tests::world::{body, noop, stage};
-use pond_tests::{World, on_every_store};
+use pond_tests::worker::claim;
+use pond_tests::world::{body, noop, shell, stage};
+use pond_tests::{PlayedWorker, World, on_every_store};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -121,7 +125,7 @@ on_every_store! {
         let foreign = Scope::Project("0197a000-0000-7000-8000-000000000002".parse().unwrap());
         let unknown = "0197a000-0000-7000-8000-000000000001".parse().unwrap();
         let runs = world.pond.runs();
-        let name = pond_core::artifacts::ArtifactName::new("x").unwrap();
+        let name = ArtifactName::new("x").unwrap();
         for (scope, id) in [(foreign, run.head.id), (Scope::Org, unknown)] {
             let told = BTreeSet::from([
                 runs.get(scope, id).await.map(drop).unwrap_err().to_string(),
@@ -149,6 +153,39 @@ on_every_store! {
             }
         }
         assert_eq!(bodies.len(), 1, "{bodies:?}");
+    }
+
+    async fn c17_22_and_95_artifacts_are_served_by_name_and_as_bytes(world: World) {
+        let world = world.with_shell().await;
+        let server = world.serve().await;
+        let worker = PlayedWorker::attach(&world.pond);
+        let id = world.submit(&body(&[stage("fix", &shell("true"))])).await.head.id;
+        let job = worker.job().await;
+        for name in ["x.html", "x.svg", "x.what", "x.json"] {
+            let upload = Upload { name: ArtifactName::new(name).unwrap(), redacted: false };
+            let bytes = futures::stream::once(async { Ok(bytes::Bytes::from_static(b"<script>1</script>")) }).boxed();
+            worker.link.artifact(&claim(&job), upload, bytes).await.unwrap();
+        }
+        worker.finish(&job, JobEnd::Done).await.unwrap();
+        world.ended(id).await;
+        for (name, kind) in [("x.html", "application/octet-stream"), ("x.svg", "application/octet-stream"),
+            ("x.what", "application/octet-stream"), ("x.json", "application/json")] {
+            let path = format!("/v1/runs/{id}/artifacts/{name}");
+            let response = server.request(Method::GET, &path).send().await.unwrap();
+            let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+            assert_eq!(header("content-type"), kind, "{name}");
+            assert!(header("content-disposition").starts_with("attachment"));
+            assert_eq!(header("x-content-type-options"), "nosniff");
+            assert_eq!(header("content-security-policy"), "sandbox; default-src 'none'");
+            assert_eq!(header("cross-origin-resource-policy"), "same-origin");
+            let part = server.request(Method::GET, &path).header("range", "bytes=1-6").send().await.unwrap();
+            assert_eq!((part.status().as_u16(), part.text().await.unwrap().as_str()), (206, "script"));
+        }
+        let long = "a".repeat(129);
+        for name in ["..%2fx.html", "%2e%2e/x.html", "%2fx.html", "x.html%00", "a%00b", ".x", &long] {
+            let (status, problem) = server.get(&format!("/v1/runs/{id}/artifacts/{name}")).await;
+            assert_eq!(status, 404, "{name}: {problem}");
+        }
     }
 
     async fn c17_44_a_posted_secret_is_in_no_answer_log_or_file(world: World) {

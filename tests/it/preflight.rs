@@ -10,7 +10,7 @@ use pond_core::runs::{FailureCode, Reach, RunStatus};
 use pond_core::scope::Scope;
 use pond_core::{EngineSettings, Error};
 use pond_tests::world::{body, shell, stage};
-use pond_tests::{Backend, PlayedWorker, World};
+use pond_tests::{PlayedWorker, World, on_every_store};
 use serde_json::{Value, json};
 
 fn swarm(fields: &Value) -> Value {
@@ -21,8 +21,9 @@ fn swarm(fields: &Value) -> Value {
     body(&[stage("fix", &executor)])
 }
 
-async fn world() -> World {
-    let world = World::on(Backend::Memory).await.with_shell().await;
+/// With everything registered that the fixtures name.
+async fn furnished(world: World) -> World {
+    let world = world.with_shell().await;
     let config = world.pond.config();
     let harness = |key: &str, extra: Value| {
         let mut harness = json!({"key": key, "command_template": ["x", "{{MODEL}}"], "capability": "harness.shell"});
@@ -158,133 +159,130 @@ async fn problems(world: &World, body: &Value) -> Vec<Problem> {
         .unwrap()
 }
 
-#[tokio::test]
-async fn c17_39_each_code_is_told_with_severity_prefix_and_fix_and_submit_agrees() {
-    let world = world().await;
-    for (code, severity, body) in fixtures() {
-        let told = problems(&world, &body).await;
-        let found = told.iter().find(|problem| problem.code == code);
-        let found = found.unwrap_or_else(|| panic!("{code} for {body}: {told:?}"));
-        assert_eq!(found.severity, severity, "{body}");
-        assert!(!found.fix.is_empty() && found.fix.ends_with('.'), "{found:?}");
-        for problem in &told {
-            if let Some(stage) = &problem.stage {
-                assert!(
-                    problem.message.starts_with(&format!("stage '{stage}': ")),
-                    "{problem:?}"
-                );
+on_every_store! {
+    async fn c17_39_each_code_is_told_with_severity_prefix_and_fix_and_submit_agrees(world: World) {
+        let world = furnished(world).await;
+        for (code, severity, body) in fixtures() {
+            let told = problems(&world, &body).await;
+            let found = told.iter().find(|problem| problem.code == code);
+            let found = found.unwrap_or_else(|| panic!("{code} for {body}: {told:?}"));
+            assert_eq!(found.severity, severity, "{body}");
+            assert!(!found.fix.is_empty() && found.fix.ends_with('.'), "{found:?}");
+            for problem in &told {
+                if let Some(stage) = &problem.stage {
+                    assert!(
+                        problem.message.starts_with(&format!("stage '{stage}': ")),
+                        "{problem:?}"
+                    );
+                }
             }
-        }
-        let refused = told.iter().any(|problem| problem.severity == Severity::Error);
-        match world.pond.runs().submit(world.project(), &body.to_string()).await {
-            Ok(run) => {
-                assert!(!refused, "submit lets pass what preflight calls an error: {body}");
-                world.pond.runs().cancel(Scope::Org, run.head.id).await.unwrap();
+            let refused = told.iter().any(|problem| problem.severity == Severity::Error);
+            match world.pond.runs().submit(world.project(), &body.to_string()).await {
+                Ok(run) => {
+                    assert!(!refused, "submit lets pass what preflight calls an error: {body}");
+                    world.pond.runs().cancel(Scope::Org, run.head.id).await.unwrap();
+                }
+                Err(Error::Preflight { problems, .. }) => assert_eq!(problems, told, "{body}"),
+                Err(error) => panic!("{error} for {body}"),
             }
-            Err(Error::Preflight { problems, .. }) => assert_eq!(problems, told, "{body}"),
-            Err(error) => panic!("{error} for {body}"),
         }
     }
-}
 
-#[tokio::test]
-async fn c17_39_a_key_in_a_variable_is_told() {
-    let world = world().await;
-    let variable = json!({"name": "TOKEN", "value": "sk-0123456789abcdef"});
-    world
-        .pond
-        .config()
-        .put::<Variable>(Owner::Org, &variable)
-        .await
-        .unwrap();
-    let told = problems(&world, &swarm(&json!({"harness": "shell"}))).await;
-    assert!(
-        told.iter().any(|problem| problem.code == "secret_in_environment"),
-        "{told:?}"
-    );
-    assert!(told.iter().all(|problem| !problem.message.contains("0123456789")));
-}
-
-#[tokio::test]
-async fn c17_33_a_name_left_out_means_the_only_one_and_with_two_is_a_fault_there() {
-    let world = World::on(Backend::Memory).await.with_shell().await;
-    let unnamed = swarm(&json!({}));
-    let codes: BTreeSet<_> = problems(&world, &unnamed)
-        .await
-        .into_iter()
-        .map(|problem| problem.code)
-        .collect();
-    assert_eq!(codes, BTreeSet::from(["no_capable_worker"]));
-    world
-        .pond
-        .config()
-        .put_preset(Owner::Org, "mini", None, None)
-        .await
-        .unwrap();
-    let told = problems(&world, &unnamed).await;
-    assert_eq!(told[0].code, "definition_invalid");
-    assert_eq!(
-        told[0].pointer.as_deref(),
-        Some("/definition/stages/0/executor/harness")
-    );
-    let told = problems(&world, &swarm(&json!({"harness": "mini"}))).await;
-    assert_eq!(told[0].code, "model_unregistered");
-    let model = json!({"key": "m", "provider": "anthropic", "model_id": "m", "credential_name": "c"});
-    world.pond.config().put::<Model>(Owner::Org, &model).await.unwrap();
-    let told = problems(&world, &swarm(&json!({"harness": "mini"}))).await;
-    assert_eq!(told[0].code, "credential_missing", "the only model was found");
-}
-
-#[tokio::test]
-async fn c17_40_warnings_stand_in_the_runs_log() {
-    let world = World::on(Backend::Memory).await.with_shell().await;
-    let id = world.submit(&body(&[stage("fix", &shell("true"))])).await.head.id;
-    let lines = world.pond.runs().logs(Scope::Org, id, 0, 500, None).await.unwrap();
-    let EventBody::Log(line) = &lines[0].event.body else {
-        panic!("a line")
-    };
-    assert_eq!(line.source, LogSource::Preflight);
-    assert!(line.line.contains("no_capable_worker"), "{}", line.line);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c17_41_profile_none_is_refused_by_default_and_at_dispatch_when_the_setting_changed() {
-    let lenient = EngineSettings {
-        require_sandbox: false,
-        ..EngineSettings::default()
-    };
-    let world = World::with(Backend::Sqlite, lenient).await.with_shell().await;
-    let submission = swarm(&json!({"harness": "shell", "sandbox": {"profile": "none"}}));
-    let told = problems(&world, &submission).await;
-    let told = told
-        .iter()
-        .find(|problem| problem.code == "unconfined_sandbox")
-        .unwrap();
-    assert_eq!(told.severity, Severity::Warning);
-    let id = world.submit(&submission).await.head.id;
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    // The operator changes the setting while the run waits for a worker.
-    let strict = world.another_engine(EngineSettings::default()).await;
-    let worker = PlayedWorker::with(
-        &strict,
-        PlayedWorker::attach(&strict).info.id,
-        &["harness.shell", "sandbox.none"],
-    );
-    assert!(
-        worker
-            .poll(1, std::time::Duration::from_millis(500))
+    async fn c17_39_a_key_in_a_variable_is_told(world: World) {
+        let world = furnished(world).await;
+        let variable = json!({"name": "TOKEN", "value": "sk-0123456789abcdef"});
+        world
+            .pond
+            .config()
+            .put::<Variable>(Owner::Org, &variable)
             .await
-            .jobs
-            .is_empty(),
-        "nothing unconfined is handed out"
-    );
-    let run = strict.runs().wait(Scope::Org, id).await.unwrap();
-    assert_eq!(run.head.state.phase.status(), RunStatus::Failed);
-    assert_eq!(
-        run.head.state.stages[0].phase.failure().unwrap().code,
-        FailureCode::UnconfinedSandbox
-    );
-    let refused = strict.runs().submit(world.project(), &submission.to_string()).await;
-    assert!(matches!(refused, Err(Error::Preflight { .. })));
-    strict.shutdown().await;
+            .unwrap();
+        let told = problems(&world, &swarm(&json!({"harness": "shell"}))).await;
+        assert!(
+            told.iter().any(|problem| problem.code == "secret_in_environment"),
+            "{told:?}"
+        );
+        assert!(told.iter().all(|problem| !problem.message.contains("0123456789")));
+    }
+
+    async fn c17_33_a_name_left_out_means_the_only_one_and_with_two_is_a_fault_there(world: World) {
+        let world = world.with_shell().await;
+        let unnamed = swarm(&json!({}));
+        let codes: BTreeSet<_> = problems(&world, &unnamed)
+            .await
+            .into_iter()
+            .map(|problem| problem.code)
+            .collect();
+        assert_eq!(codes, BTreeSet::from(["no_capable_worker"]));
+        world
+            .pond
+            .config()
+            .put_preset(Owner::Org, "mini", None, None)
+            .await
+            .unwrap();
+        let told = problems(&world, &unnamed).await;
+        assert_eq!(told[0].code, "definition_invalid");
+        assert_eq!(
+            told[0].pointer.as_deref(),
+            Some("/definition/stages/0/executor/harness")
+        );
+        let told = problems(&world, &swarm(&json!({"harness": "mini"}))).await;
+        assert_eq!(told[0].code, "model_unregistered");
+        let model = json!({"key": "m", "provider": "anthropic", "model_id": "m", "credential_name": "c"});
+        world.pond.config().put::<Model>(Owner::Org, &model).await.unwrap();
+        let told = problems(&world, &swarm(&json!({"harness": "mini"}))).await;
+        assert_eq!(told[0].code, "credential_missing", "the only model was found");
+    }
+
+    async fn c17_40_warnings_stand_in_the_runs_log(world: World) {
+        let world = world.with_shell().await;
+        let id = world.submit(&body(&[stage("fix", &shell("true"))])).await.head.id;
+        let lines = world.pond.runs().logs(Scope::Org, id, 0, 500, None).await.unwrap();
+        let EventBody::Log(line) = &lines[0].event.body else {
+            panic!("a line")
+        };
+        assert_eq!(line.source, LogSource::Preflight);
+        assert!(line.line.contains("no_capable_worker"), "{}", line.line);
+    }
+
+    async fn c17_41_profile_none_is_refused_by_default_and_at_dispatch_when_the_setting_changed(world: World) {
+        let lenient = EngineSettings {
+            require_sandbox: false,
+            ..EngineSettings::default()
+        };
+        let world = World::with(world.backend, lenient).await.with_shell().await;
+        let submission = swarm(&json!({"harness": "shell", "sandbox": {"profile": "none"}}));
+        let told = problems(&world, &submission).await;
+        let told = told
+            .iter()
+            .find(|problem| problem.code == "unconfined_sandbox")
+            .unwrap();
+        assert_eq!(told.severity, Severity::Warning);
+        let id = world.submit(&submission).await.head.id;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        // The operator changes the setting while the run waits for a worker.
+        let strict = world.another_engine(EngineSettings::default()).await;
+        let worker = PlayedWorker::with(
+            &strict,
+            PlayedWorker::attach(&strict).info.id,
+            &["harness.shell", "sandbox.none"],
+        );
+        assert!(
+            worker
+                .poll(1, std::time::Duration::from_millis(500))
+                .await
+                .jobs
+                .is_empty(),
+            "nothing unconfined is handed out"
+        );
+        let run = strict.runs().wait(Scope::Org, id).await.unwrap();
+        assert_eq!(run.head.state.phase.status(), RunStatus::Failed);
+        assert_eq!(
+            run.head.state.stages[0].phase.failure().unwrap().code,
+            FailureCode::UnconfinedSandbox
+        );
+        let refused = strict.runs().submit(world.project(), &submission.to_string()).await;
+        assert!(matches!(refused, Err(Error::Preflight { .. })));
+        strict.shutdown().await;
+    }
 }

@@ -11,7 +11,7 @@ use pond_core::runs::{FailureCode, RunFilter, RunOutcome, RunPhase, RunStatus};
 use pond_core::scope::Scope;
 use pond_core::{Conflict, EngineSettings, Error};
 use pond_tests::world::{body, noop, stage};
-use pond_tests::{Backend, World, on_every_store};
+use pond_tests::{World, on_every_store};
 use serde_json::json;
 
 on_every_store! {
@@ -219,31 +219,30 @@ on_every_store! {
         assert_eq!(again.head.state.phase.status(), RunStatus::Done);
         assert_eq!(again.head.inputs.context.as_ref().unwrap().get(), r#"{"k":1}"#);
     }
-}
 
-#[tokio::test]
-async fn c17_20_the_log_cap_ends_storage_and_not_the_run() {
-    let settings = EngineSettings {
-        log_cap: 200,
-        ..EngineSettings::default()
-    };
-    let world = World::with(Backend::Sqlite, settings).await;
-    let run = world
-        .ended(world.submit(&body(&[stage("a", &noop(100, 0.005))])).await.head.id)
-        .await;
-    assert_eq!(run.head.state.phase.status(), RunStatus::Done);
-    let lines = world
-        .pond
-        .runs()
-        .logs(Scope::Org, run.head.id, 0, 500, None)
-        .await
-        .unwrap();
-    let text = |event: &NumberedEvent| match &event.event.body {
-        EventBody::Log(line) => line.line.clone(),
-        _ => String::new(),
-    };
-    let texts: Vec<String> = lines.iter().map(text).collect();
-    assert!(texts.len() < 20, "{}", texts.len());
-    assert_eq!(texts.iter().filter(|line| line.contains("cap of 200 bytes")).count(), 1);
-    assert!(texts.last().unwrap().contains("cap of 200 bytes"));
+    async fn c17_20_the_log_cap_ends_storage_and_not_the_run(world: World) {
+        let settings = EngineSettings {
+            log_cap: 200,
+            ..EngineSettings::default()
+        };
+        let world = World::with(world.backend, settings).await;
+        let run = world
+            .ended(world.submit(&body(&[stage("a", &noop(100, 0.005))])).await.head.id)
+            .await;
+        assert_eq!(run.head.state.phase.status(), RunStatus::Done);
+        let lines = world
+            .pond
+            .runs()
+            .logs(Scope::Org, run.head.id, 0, 500, None)
+            .await
+            .unwrap();
+        let text = |event: &NumberedEvent| match &event.event.body {
+            EventBody::Log(line) => line.line.clone(),
+            _ => String::new(),
+        };
+        let texts: Vec<String> = lines.iter().map(text).collect();
+        assert!(texts.len() < 20, "{}", texts.len());
+        assert_eq!(texts.iter().filter(|line| line.contains("cap of 200 bytes")).count(), 1);
+        assert!(texts.last().unwrap().contains("cap of 200 bytes"));
+    }
 }

@@ -3,6 +3,7 @@
 pub mod executors;
 mod failure;
 mod filter;
+mod follow;
 mod plan;
 mod run;
 mod service;

@@ -8,6 +8,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
+use super::follow::{EVENTS_AT_ONCE, Follower, LOOK_AGAIN};
 use super::submission::{self, Reading, Submission};
 use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, RunStatus, Transition};
 use crate::artifacts::{Artifact, ArtifactName, ByteStream};
@@ -23,12 +24,8 @@ use crate::scope::Scope;
 use crate::sources::FolderScope;
 use crate::usage::UsageReport;
 
-/// Events read in one go.
-const EVENTS_AT_ONCE: u32 = 500;
 /// Bytes that [`Runs::text`] reads.
 const MAX_TEXT: u64 = 16 << 20;
-/// A follower looks again after this, whatever it heard.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether preflight may dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -550,55 +547,5 @@ fn is_line_of(event: &NumberedEvent, stage: Option<&str>) -> bool {
     match &event.event.body {
         EventBody::Log(line) => stage.is_none_or(|stage| line.stage.as_deref() == Some(stage)),
         EventBody::Status(_) | EventBody::Usage(_) => false,
-    }
-}
-
-struct Follower {
-    parts: Arc<Parts>,
-    watch: crate::engine::RunWatch,
-    scope: Scope,
-    id: RunId,
-    after: EventNumber,
-    over: bool,
-}
-
-impl Follower {
-    /// The next events, as soon as there are some; none after the run's end.
-    async fn next(mut self) -> Result<Option<(Vec<NumberedEvent>, Self)>> {
-        loop {
-            let events = self
-                .parts
-                .store
-                .events(self.scope, self.id, self.after, EVENTS_AT_ONCE)
-                .await?;
-            if let Some(last) = events.last() {
-                self.after = last.id;
-                self.over |= events.iter().any(|event| ends_run(&event.event));
-                return Ok(Some((events, self)));
-            }
-            if self.over || self.ended().await? {
-                return Ok(None);
-            }
-            tokio::select! {
-                biased;
-                () = self.watch.changed() => {}
-                () = self.parts.clock.sleep(LOOK_AGAIN) => {}
-            }
-        }
-    }
-
-    /// Whether the run has ended, and all of its events were read: for those who start behind its end.
-    async fn ended(&self) -> Result<bool> {
-        let run = self.parts.store.run(self.scope, self.id).await?;
-        Ok(run.is_none_or(|run| run.head.state.phase.status().is_terminal() && run.head.next_event <= self.after + 1))
-    }
-}
-
-fn ends_run(event: &Event) -> bool {
-    match &event.body {
-        EventBody::Status(StatusChange { stage: None, to, .. }) => {
-            RunStatus::parse(to).is_some_and(RunStatus::is_terminal)
-        }
-        _ => false,
     }
 }
