@@ -30,7 +30,7 @@ pub(crate) enum Access {
     Admin,
 }
 
-/// A caller. The service token is the only kind so far; project keys and people come with their milestones.
+/// A caller. The service token is the only kind so far; project keys and people are not served yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Principal {
     /// The service token: all projects, all of admin.

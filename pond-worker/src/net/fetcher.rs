@@ -99,7 +99,7 @@ impl SourceFetch for Fetcher {
         into: &Path,
     ) -> Result<Resolved, SourceError> {
         match &source.kind {
-            // The credential comes with the milestone that brings credentials of sources; a private repository fails until then.
+            // Credentials of sources are not served yet; until then a private repository fails.
             Kind::GitHttps(git) => self.git.fetch(git, pin, None, into).await.map(Resolved::Commit),
             Kind::Folder(folder) => self.copy(folder, scope, into).await,
             Kind::Tarball(_) | Kind::S3(_) => {

@@ -161,7 +161,7 @@ fn shown_stage(stage: &workflow::Stage, state: &StageState) -> api::Stage {
         finished_at: finished_at.map(|at| at.to_string()),
         worker_id: state.worker().map(|worker| worker.to_string()),
         error: error.map(stage_error),
-        // Child runs, parsing, receipts and fan-out come with their milestones.
+        // Child runs, parsing, receipts and fan-out are not served yet.
         child_run_id: None,
         parse: None,
         receipt: None,
