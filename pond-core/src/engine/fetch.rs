@@ -59,13 +59,10 @@ fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a s
 async fn one(fetcher: &dyn SourceFetch, source: &Source, pin: Option<&str>, into: &Path) -> Result<Resolved, Failure> {
     // The service token alone names folders so far: a project's own keys come with their scopes.
     let scope = FolderScope::Root;
-    fetcher.fetch(source, pin, &scope, into).await.map_err(|error| {
-        let code = match error {
-            SourceError::Failed(_) => FailureCode::SourceFailed,
-            SourceError::TooLarge(_) => FailureCode::SourceTooLarge,
-        };
-        Failure::new(code, format!("source {}: {error}", source.label))
-    })
+    fetcher
+        .fetch(source, pin, &scope, into)
+        .await
+        .map_err(|error| Failure::new(error.failure_code(), format!("source {}: {error}", source.label)))
 }
 
 fn stored_sources(parts: &Parts, inputs: &Inputs) -> Result<Vec<Source>, String> {
@@ -113,11 +110,7 @@ async fn store(
         .map_err(|error| failed(error.to_string()))?
         .map_err(|error| {
             let error = SourceError::from(error);
-            let code = match error {
-                SourceError::Failed(_) => FailureCode::SourceFailed,
-                SourceError::TooLarge(_) => FailureCode::SourceTooLarge,
-            };
-            Failure::new(code, format!("the bundle of all sources: {error}"))
+            Failure::new(error.failure_code(), format!("the bundle of all sources: {error}"))
         })?;
     let file = tokio::fs::File::open(&path)
         .await

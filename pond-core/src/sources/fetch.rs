@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Excess, Limits, Source, TreeError};
 use crate::error::Fault;
 use crate::id::ProjectId;
+use crate::runs::FailureCode;
 
 /// Which folders a caller may name as a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +58,14 @@ pub enum SourceError {
 impl SourceError {
     /// The stable error code.
     pub fn code(&self) -> &'static str {
+        self.failure_code().as_str()
+    }
+
+    /// The code of a run that fails with it.
+    pub fn failure_code(&self) -> FailureCode {
         match self {
-            Self::Failed(_) => "source_failed",
-            Self::TooLarge(_) => "source_too_large",
+            Self::Failed(_) => FailureCode::SourceFailed,
+            Self::TooLarge(_) => FailureCode::SourceTooLarge,
         }
     }
 }
