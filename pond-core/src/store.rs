@@ -42,6 +42,8 @@ pub enum Change {
     RunElsewhere(RunId),
     /// A job was put in line.
     Work,
+    /// The records of the pool changed, perhaps through another server.
+    Pool,
     /// Hints were lost: whatever is watched may have changed.
     Missed,
 }

@@ -171,10 +171,10 @@ pub(crate) trait JobReads: Send + Sync + 'static {
 
     async fn expired_jobs(&self, now: pond_core::clock::Timestamp, limit: u32) -> Result<Vec<JobRow>, StoreError>;
 
-    async fn jobs_of_former_life(
+    async fn jobs_of_worker(
         &self,
         worker: pond_core::id::WorkerId,
-        boot: pond_core::id::BootId,
+        but: Option<pond_core::id::BootId>,
     ) -> Result<Vec<JobRow>, StoreError>;
 
     async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError>;

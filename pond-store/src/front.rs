@@ -15,7 +15,7 @@ use pond_core::runs::{
     Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead, RunStore,
 };
 use pond_core::scope::Scope;
-use pond_core::sealing::{KeyringStore, WrappedKey};
+use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::{Change, Store, StoreError};
 use pond_core::usage::UsageEntry;
 use tokio::sync::broadcast;
@@ -148,8 +148,8 @@ impl<B: Backend> JobStore for Front<B> {
         self.backend.expired_jobs(now, limit).await
     }
 
-    async fn jobs_of_former_life(&self, worker: WorkerId, boot: BootId) -> Result<Vec<JobRow>, StoreError> {
-        self.backend.jobs_of_former_life(worker, boot).await
+    async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError> {
+        self.backend.jobs_of_worker(worker, but).await
     }
 
     async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
@@ -211,6 +211,14 @@ impl<B: Backend> KeyringStore for Front<B> {
 
     async fn add_wrapped_key(&self, key: WrappedKey) -> Result<bool, StoreError> {
         self.backend.add_wrapped_key(key).await
+    }
+
+    async fn server_key(&self, name: &str) -> Result<Option<Sealed>, StoreError> {
+        self.backend.server_key(name).await
+    }
+
+    async fn add_server_key(&self, name: &str, sealed: Sealed) -> Result<bool, StoreError> {
+        self.backend.add_server_key(name, sealed).await
     }
 }
 

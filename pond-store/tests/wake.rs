@@ -33,7 +33,7 @@ async fn another_server_hears_of_runs_and_work_and_the_writer_hears_once() {
         match next(&mut other).await {
             Change::RunElsewhere(id) => heard.insert(id.to_string()),
             Change::Work => heard.insert("work".into()),
-            change @ (Change::Run(_) | Change::Missed) => panic!("{change:?}"),
+            change @ (Change::Run(_) | Change::Pool | Change::Missed) => panic!("{change:?}"),
         };
     }
     assert_eq!(heard, BTreeSet::from([run.id.to_string(), "work".into()]));
@@ -64,7 +64,7 @@ async fn a_burst_reaches_the_other_server_whole() {
         match next(&mut other).await {
             Change::RunElsewhere(id) => drop(missing.remove(&id)),
             Change::Missed => break,
-            Change::Run(_) | Change::Work => {}
+            Change::Run(_) | Change::Pool | Change::Work => {}
         }
     }
     one.close().await;

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::artifacts::ArtifactName;
 use crate::clock::Timestamp;
 use crate::config::HarnessFile;
 use crate::id::{JobId, ProjectId, RunId, WorkerId};
 use crate::pool::ClaimToken;
-use crate::runs::executors::SandboxBlock;
+use crate::runs::executors::{Parse, SandboxBlock};
+use crate::usage::Prices;
+use crate::workflow::Budget;
 
 /// The model of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +19,8 @@ pub struct JobModel {
     pub provider: String,
     /// The stage's model, as the provider names it.
     pub model_id: String,
-    /// All models that the agent may call: those registered on the same credential.
-    pub allowed: Vec<String>,
+    /// All models that the agent may call, those registered on the same credential, with what each costs.
+    pub models: BTreeMap<String, Prices>,
     /// Features that the credential opens by which the provider itself fetches, runs or keeps something.
     pub remote_features: Vec<String>,
 }
@@ -33,6 +36,8 @@ pub struct Job {
     pub project: ProjectId,
     /// Key of the stage.
     pub stage: String,
+    /// Key of the area, of a job that is one of several of its stage.
+    pub substage: Option<String>,
     /// Number of the attempt, from 1.
     pub attempt: u32,
     /// Proves the claim.
@@ -61,6 +66,12 @@ pub struct Job {
     pub bundle: bool,
     /// What the sources resolved to, for the list of changed files.
     pub base: Option<String>,
+    /// What it may spend before it asks for more: the tighter of run and stage, as far as it was not spent at dispatch.
+    pub budget: Budget,
+    /// Records to take from fenced blocks of its output.
+    pub parse: Option<Parse>,
+    /// The file that it must leave.
+    pub writes_artifact: Option<ArtifactName>,
     /// How long it may take.
     pub timeout: Duration,
     /// How long a process may go on after it was asked to end.

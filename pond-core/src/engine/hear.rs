@@ -16,6 +16,8 @@ pub(crate) async fn hear(parts: Arc<Parts>, mut changes: broadcast::Receiver<Cha
                 parts.ledger.outdate(id);
                 parts.watches.wake_run(id);
             }
+            // Nothing is kept of the records yet.
+            Ok(Change::Pool) => {}
             Ok(Change::Work) => parts.watches.wake_work(),
             Ok(Change::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => {
                 parts.ledger.outdate_all();

@@ -20,6 +20,7 @@ use crate::runs::executors::{SandboxBlock, Work};
 use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
 use crate::scope::Scope;
 use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
+use crate::workflow::Budget;
 
 /// Jobs handed out in one poll.
 const MAX_CLAIMS: u32 = 64;
@@ -66,7 +67,7 @@ impl InProcessLink {
             for job in self
                 .parts
                 .store
-                .jobs_of_former_life(self.info.id, self.info.boot)
+                .jobs_of_worker(self.info.id, Some(self.info.boot))
                 .await?
             {
                 reclaim_or_tell(&self.parts, &job).await;
@@ -202,6 +203,7 @@ impl InProcessLink {
             run: row.run,
             project: row.project,
             stage,
+            substage: None,
             attempt,
             claim,
             lease_until,
@@ -216,6 +218,9 @@ impl InProcessLink {
             sealed: resolution.credential.is_some(),
             bundle: base.is_some(),
             base,
+            budget: Budget::default(),
+            parse: None,
+            writes_artifact: None,
             timeout: timeout.unwrap_or(settings.stage_timeout),
             cancel_grace: settings.cancel_grace,
             artifact_cap: settings.artifact_cap,
@@ -490,11 +495,10 @@ fn base(bundle: &BundleRef) -> String {
 fn job_model(resolution: &Resolution, models: &[crate::config::Model]) -> Option<JobModel> {
     let model = &resolution.model.as_ref()?.record;
     let credential = resolution.credential.as_ref();
-    let same = |other: &&crate::config::Model| other.credential_name == model.credential_name;
     Some(JobModel {
         provider: credential.map_or_else(|| model.provider.clone(), |found| found.record.provider.clone()),
         model_id: model.model_id.clone(),
-        allowed: models.iter().filter(same).map(|other| other.model_id.clone()).collect(),
+        models: prices(resolution, models),
         remote_features: credential
             .into_iter()
             .flat_map(|c| c.record.remote_features.clone())

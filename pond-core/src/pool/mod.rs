@@ -5,6 +5,7 @@ mod job;
 mod needs;
 mod place;
 mod presence;
+mod record;
 mod service;
 mod store;
 
@@ -14,5 +15,6 @@ pub use needs::{Needs, NeedsKey};
 pub(crate) use place::{Unplaced, lacking_key, likely_needs, needs_of, provider_fault, resolve};
 pub(crate) use presence::Presence;
 pub use presence::{Missing, WorkerView};
+pub use record::{Admits, Code, EnrolledWorker, Orchestrator, WorkerKeys, WorkerSeen};
 pub use service::Pool;
-pub use store::{ClaimRequest, JobChange, JobStore, Renewal, Renewed};
+pub use store::{ClaimRequest, Enrolled, JobChange, JobStore, PoolStore, Renewal, Renewed};

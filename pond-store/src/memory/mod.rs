@@ -17,7 +17,7 @@ use pond_core::id::{EngineId, JobId, ProjectId, RunId};
 use pond_core::pool::NeedsKey;
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
-use pond_core::sealing::{KeyringStore, WrappedKey};
+use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
 
 use self::pool::Job;
@@ -47,6 +47,7 @@ struct State {
     config: BTreeMap<(EntryKind, Owner, String), Entry>,
     projects: BTreeMap<ProjectId, Project>,
     keys: BTreeMap<u32, WrappedKey>,
+    server_keys: BTreeMap<String, Sealed>,
 }
 
 impl Memory {
@@ -103,6 +104,17 @@ impl KeyringStore for Memory {
         let mut state = self.state()?;
         let added = !state.keys.contains_key(&key.version);
         state.keys.entry(key.version).or_insert(key);
+        Ok(added)
+    }
+
+    async fn server_key(&self, name: &str) -> Result<Option<Sealed>, StoreError> {
+        Ok(self.state()?.server_keys.get(name).cloned())
+    }
+
+    async fn add_server_key(&self, name: &str, sealed: Sealed) -> Result<bool, StoreError> {
+        let mut state = self.state()?;
+        let added = !state.server_keys.contains_key(name);
+        state.server_keys.entry(name.to_owned()).or_insert(sealed);
         Ok(added)
     }
 }

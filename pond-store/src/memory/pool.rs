@@ -79,10 +79,12 @@ impl State {
                     run: new.run,
                     project: new.project,
                     stage: new.stage,
+                    area: new.area,
                     needs: new.needs,
                     enqueued_at: new.enqueued_at,
                     phase: JobPhase::Waiting { claims: 0 },
                     cancelled: false,
+                    dispatch: None,
                 };
                 let (place, pieces) = (new.place, BTreeMap::new());
                 self.jobs.insert(new.id, Job { row, place, pieces });
@@ -92,6 +94,12 @@ impl State {
             JobChange::Cancel(id) => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.row.cancelled |= job.row.phase.status() == JobStatus::Claimed;
+                }
+            }
+            JobChange::Dispatch(id, record) => {
+                let job = self.jobs.get_mut(&id);
+                if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Claimed) {
+                    job.row.dispatch = Some(record);
                 }
             }
         }
@@ -106,8 +114,9 @@ impl State {
             line.remove(&place);
         }
         if next.status() != JobStatus::Claimed {
-            // The mark was for the worker that held it.
+            // Mark and record were of the claim.
             job.row.cancelled = false;
+            job.row.dispatch = None;
         }
         if next.status() == JobStatus::Waiting {
             self.waiting.entry(key).or_default().insert(place);
@@ -192,10 +201,10 @@ impl JobReads for Memory {
         Ok(expired.into_iter().map(|(_, row)| row).collect())
     }
 
-    async fn jobs_of_former_life(&self, worker: WorkerId, boot: BootId) -> Result<Vec<JobRow>, StoreError> {
+    async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError> {
         let mut held = self
             .state()?
-            .claimed_rows(|_, holder, life, _| holder == worker && life != boot);
+            .claimed_rows(|_, holder, life, _| holder == worker && Some(life) != but);
         held.sort_by_key(|(_, row)| row.id);
         Ok(held.into_iter().map(|(_, row)| row).collect())
     }

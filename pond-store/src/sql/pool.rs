@@ -102,7 +102,9 @@ pub(super) async fn lock(
     for (_, item) in changes {
         ids.extend(item.guard.iter().map(|guard| *guard.job.as_bytes()));
         ids.extend(item.jobs.iter().filter_map(|change| match change {
-            JobChange::Release(id) | JobChange::End(id) | JobChange::Cancel(id) => Some(*id.as_bytes()),
+            JobChange::Release(id) | JobChange::End(id) | JobChange::Cancel(id) | JobChange::Dispatch(id, _) => {
+                Some(*id.as_bytes())
+            }
             JobChange::Enqueue(_) => None,
         }));
     }
@@ -173,7 +175,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> Result<Result<
     const FRONTS: Text = Text {
         sqlite: "
             SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                   j.token, j.worker, j.boot, j.lease_until, j.place
+                   j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch, j.place
             FROM json_each($1) AS f
             CROSS JOIN jobs AS j
             CROSS JOIN needs AS n
@@ -182,7 +184,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> Result<Result<
               AND n.digest = j.need",
         postgres: "
             SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                   j.token, j.worker, j.boot, j.lease_until, j.place
+                   j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch, j.place
             FROM UNNEST($1) AS f (need)
             CROSS JOIN LATERAL (SELECT * FROM jobs AS k WHERE k.need = f.need AND k.status = 0
                                 ORDER BY k.place, k.id LIMIT $2 FOR UPDATE SKIP LOCKED) AS j
@@ -195,7 +197,7 @@ pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> Result<Result<
         .await?;
     let fronts = rows
         .iter()
-        .map(|row| Ok((row.cells("jobs").int(13, "place")?, job_row(row)?)));
+        .map(|row| Ok((row.cells("jobs").int(15, "place")?, job_row(row)?)));
     let mut fronts = match fronts.collect::<Result<Vec<(i64, JobRow)>, StoreError>>() {
         Ok(fronts) => fronts,
         Err(error) => return Ok(Err(error)),
@@ -253,21 +255,25 @@ pub(super) async fn change_jobs(
     done: &[&ChangeItem],
     known: impl Fn(&[u8; 16]) -> bool,
 ) -> Result<Vec<[u8; 16]>, sqlx::Error> {
-    let (mut enqueued, mut released, mut cancelled, mut ended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut enqueued, mut dispatched) = (Vec::new(), Vec::new());
+    let (mut released, mut cancelled, mut ended) = (Vec::new(), Vec::new(), Vec::new());
     for change in done.iter().flat_map(|item| &item.jobs) {
         match change {
             JobChange::Enqueue(new) => enqueued.push(new),
             JobChange::Release(id) => released.push(*id.as_bytes()),
             JobChange::Cancel(id) => cancelled.push(*id.as_bytes()),
             JobChange::End(id) => ended.push(*id.as_bytes()),
+            JobChange::Dispatch(id, record) => dispatched.push((id, record)),
         }
     }
     let fresh = enqueue(tx, &enqueued, known).await?;
+    dispatch(tx, &dispatched).await?;
     let texts = [
         (
             released,
             among_ids!(
-                "UPDATE jobs SET status = 0, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL
+                "UPDATE jobs SET status = 0, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
+                        dispatch = NULL
                  WHERE status = 1 AND",
                 "",
                 ""
@@ -280,7 +286,8 @@ pub(super) async fn change_jobs(
         (
             ended,
             among_ids!(
-                "UPDATE jobs SET status = 2, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL
+                "UPDATE jobs SET status = 2, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
+                        dispatch = NULL
                  WHERE status < 2 AND",
                 "",
                 ""
@@ -319,6 +326,7 @@ async fn enqueue(
         row.hex(&need);
         row.int(job.place);
         row.int(job.enqueued_at.micros());
+        row.maybe_int(job.area.map(i64::from));
         rows.push(row.end());
     }
     for (digest, body) in &fresh {
@@ -326,14 +334,37 @@ async fn enqueue(
         tx.write(insert, args![digest, body.as_str()]).await?;
     }
     let text = over_rows!(
-        "INSERT INTO jobs (id, run_id, project, stage, need, place, enqueued_at, status, claims, cancelled, pieces)
+        "INSERT INTO jobs (id, run_id, project, stage, need, place, enqueued_at, status, claims, cancelled, pieces,
+                           area)
          SELECT unhex(r.value ->> 0), unhex(r.value ->> 1), unhex(r.value ->> 2), CAST(r.value ->> 3 AS BIGINT),
-                unhex(r.value ->> 4), CAST(r.value ->> 5 AS BIGINT), CAST(r.value ->> 6 AS BIGINT), 0, 0, 0, '{}'",
+                unhex(r.value ->> 4), CAST(r.value ->> 5 AS BIGINT), CAST(r.value ->> 6 AS BIGINT), 0, 0, 0, '{}',
+                CAST(r.value ->> 7 AS BIGINT)",
         "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
     );
     tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
         .await?;
     Ok(fresh.into_keys().collect())
+}
+
+/// Keeps what was decided of claimed jobs.
+async fn dispatch(tx: &mut Tx, records: &[(&JobId, &String)]) -> Result<(), sqlx::Error> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let row = |(id, record): &(&JobId, &String)| {
+        let mut row = JsonRow::new(64 + record.len());
+        row.hex(id.as_bytes());
+        row.text(record);
+        row.end()
+    };
+    let rows: Vec<String> = records.iter().map(row).collect();
+    let text = over_rows!(
+        "UPDATE jobs SET dispatch = r.value ->> 1",
+        "WHERE jobs.id = unhex(r.value ->> 0) AND jobs.status = 1"
+    );
+    tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
+        .await
+        .map(drop)
 }
 
 /// Takes note of the pieces that were written.
@@ -368,7 +399,7 @@ macro_rules! select_jobs {
     ($tail:literal) => {
         concat!(
             "SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                    j.token, j.worker, j.boot, j.lease_until
+                    j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch
              FROM jobs AS j JOIN needs AS n ON n.digest = j.need ",
             $tail
         )
@@ -399,6 +430,11 @@ fn job_row(row: &Row) -> Result<JobRow, StoreError> {
         enqueued_at: cells.time(5, "enqueued_at")?,
         phase,
         cancelled: cells.int(8, "cancelled")? != 0,
+        area: cells
+            .maybe_int(13, "area")?
+            .map(|area| u32::try_from(area).map_err(|_| cells.corrupt("area")))
+            .transpose()?,
+        dispatch: cells.maybe_text(14, "dispatch")?,
     })
 }
 
@@ -422,9 +458,11 @@ impl JobReads for Sql {
         rows.iter().map(job_row).collect()
     }
 
-    async fn jobs_of_former_life(&self, worker: WorkerId, boot: BootId) -> Result<Vec<JobRow>, StoreError> {
+    async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError> {
+        // No life has an empty id.
+        let but = but.map_or_else(Vec::new, |boot| boot.as_bytes().to_vec());
         let text = select_jobs!("WHERE j.status = 1 AND j.worker = $1 AND j.boot <> $2 ORDER BY j.id");
-        let args = args![worker.as_bytes(), boot.as_bytes()];
+        let args = args![worker.as_bytes(), but];
         let rows = self.db.read(text, args).await.map_err(unavailable)?;
         rows.iter().map(job_row).collect()
     }

@@ -60,11 +60,8 @@ pub(crate) fn broker_grant(model: &JobModel, grant: &Grant) -> Result<broker::Gr
     }
     let invalid = |error: broker::GrantError| Failure::new(FailureCode::CredentialMissing, error.to_string());
     let features: Result<BTreeSet<Feature>, _> = model.remote_features.iter().map(|name| name.parse()).collect();
-    let mut models: BTreeMap<String, Prices> = BTreeMap::new();
-    for name in model.allowed.iter().chain([&model.model_id]) {
-        // The engine knows the prices and does the sums.
-        models.insert(name.clone(), Prices::default());
-    }
+    let mut models = model.models.clone();
+    models.entry(model.model_id.clone()).or_default();
     broker::Grant::new(provider, &credential, models, features.map_err(invalid)?).map_err(invalid)
 }
 
@@ -228,6 +225,7 @@ mod tests {
             run: RunId::from(id),
             project: ProjectId::from(id),
             stage: "a".into(),
+            substage: None,
             attempt: 1,
             claim: ClaimToken::from_text("t"),
             lease_until: Timestamp::from_millis(0),
@@ -248,12 +246,15 @@ mod tests {
             model: Some(JobModel {
                 provider: "openrouter".into(),
                 model_id: "m-1".into(),
-                allowed: vec!["m-2".into()],
+                models: BTreeMap::from([("m-2".to_owned(), Default::default())]),
                 remote_features: Vec::new(),
             }),
             sealed: true,
             bundle: false,
             base: None,
+            budget: Default::default(),
+            parse: None,
+            writes_artifact: None,
             timeout: Duration::from_secs(1),
             cancel_grace: Duration::from_secs(1),
             artifact_cap: 1,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Executor, Work};
+use crate::artifacts::ArtifactName;
 use crate::body::Object;
 use crate::id::ProjectId;
 use crate::sandbox::{BackendKind, Limits, Profile};
@@ -49,6 +50,33 @@ pub struct SandboxBlock {
     pub limits: Limits,
     /// Docker image.
     pub image: Option<String>,
+}
+
+/// What the records in a fenced block look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One JSON value a line.
+    Jsonl,
+    /// One JSON value a block.
+    Json,
+    /// Any text.
+    Text,
+}
+
+impl Shape {
+    /// All of them, as definitions name them.
+    pub const ALL: [(&'static str, Self); 3] = [("jsonl", Self::Jsonl), ("json", Self::Json), ("text", Self::Text)];
+}
+
+/// Takes fenced blocks out of what the agent prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parse {
+    /// Label of the blocks.
+    pub fence: String,
+    /// The artifact that their records go to.
+    pub output: ArtifactName,
+    /// What a record is.
+    pub shape: Shape,
 }
 
 /// An agent stage.

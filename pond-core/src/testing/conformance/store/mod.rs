@@ -59,6 +59,7 @@ macro_rules! __store_cases {
             }
             keyring {
                 the_first_key_of_a_version_stays
+                the_first_server_key_of_a_name_stays
             }
             lists {
                 newest_first_and_filtered
@@ -77,6 +78,7 @@ macro_rules! __store_cases {
                 a_new_life_finds_the_jobs_of_the_former_one
                 waiting_needs_and_counts_follow_the_line
                 a_cancel_reaches_the_holder_with_its_renewal
+                what_was_decided_at_the_start_goes_with_the_claim
             }
             projects {
                 ids_and_slugs_are_unique
