@@ -10,7 +10,7 @@ use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, 
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
-use crate::pool::{Claims, Pool, Presence};
+use crate::pool::{Bindings, Claims, Pool, Presence, Rosters};
 use crate::projects::Projects;
 use crate::runs::Runs;
 use crate::sealing::{Keyring, KeyringError, Sealer};
@@ -118,6 +118,8 @@ impl PondBuilder {
             watches: Arc::new(Watches::default()),
             keys: ServerKeys::open(&*store, &*sealer, &*entropy).await?,
             claims: Claims::default(),
+            rosters: Rosters::default(),
+            bindings: Bindings::default(),
             presence: Presence::default(),
             tasks: Tasks::default(),
             word: Word::default(),
@@ -204,6 +206,11 @@ impl Pond {
     /// The settings it was built with.
     pub fn settings(&self) -> &EngineSettings {
         &self.parts.settings
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
     }
 
     /// Whether the store answers.

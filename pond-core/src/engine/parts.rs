@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::id::{EngineId, RunId};
-use crate::pool::{Claims, EngineKey, Presence};
+use crate::pool::{Bindings, Claims, EngineKey, Presence, Rosters};
 use crate::sealing::{KeyringStore, Sealer, server_key};
 use crate::secret::SecretBytes;
 use crate::sources::SourceFetch;
@@ -33,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) watches: Arc<Watches>,
     pub(crate) keys: ServerKeys,
     pub(crate) claims: Claims,
+    pub(crate) rosters: Rosters,
+    pub(crate) bindings: Bindings,
     pub(crate) presence: Presence,
     pub(crate) tasks: Tasks,
     pub(crate) word: Word,
