@@ -513,9 +513,16 @@ mod tests {
             "[redacted:PIN] xhunter22 hunter22x \"[redacted:PIN]\" abc [redacted:PIN]"
         );
         assert!(redactor.text(&hex::encode("hunter22")).contains("[redacted:PIN]"));
-        assert_eq!(self::redactor(&[("TINY", "abcde")]).text("abcde"), "abcde", "too short to be told");
+        assert_eq!(
+            self::redactor(&[("TINY", "abcde")]).text("abcde"),
+            "abcde",
+            "too short to be told"
+        );
         let six = self::redactor(&[("SIX", "abc123")]);
-        assert_eq!(six.text("xabc123 abc1234 abc123_ abc123"), "xabc123 abc1234 abc123_ [redacted:SIX]");
+        assert_eq!(
+            six.text("xabc123 abc1234 abc123_ abc123"),
+            "xabc123 abc1234 abc123_ [redacted:SIX]"
+        );
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Collecting<'_> {
             Err(NotKept::Lost(kind)) => return Err(lost("the records", kind)),
         };
         let redacted = said.redacted;
-        self.deliver(&parse.output, Clean { file, size, redacted }, left).await?;
+        self.deliver(&parse.output, Clean { file, size, redacted }, left)
+            .await?;
         Ok(None)
     }
 
@@ -211,7 +212,9 @@ impl Collecting<'_> {
         left: &mut u64,
     ) -> Result<Asked, Refused> {
         if block.too_large {
-            return Ok(Asked::Invalid("is a block too large to be taken; write it to $POND_OUTPUT_DIR"));
+            return Ok(Asked::Invalid(
+                "is a block too large to be taken; write it to $POND_OUTPUT_DIR",
+            ));
         }
         let asked = match is_named_json(name) && !is_json(&block.text) {
             true => Asked::Invalid("is no JSON: the last block of its output does not parse"),

@@ -32,6 +32,16 @@ pub(crate) struct Clean {
     pub(crate) redacted: bool,
 }
 
+impl Clean {
+    /// All that it holds.
+    pub(crate) fn read(mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.rewind()?;
+        self.file.take(self.size).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
 /// The file itself, or a copy without its secrets; nothing for one of more bytes than there is room for. How long a file
 /// says it is costs nothing to say, so that is asked before any of it is read.
 pub(crate) fn without_secrets(

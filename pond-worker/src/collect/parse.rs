@@ -104,7 +104,9 @@ impl Listener {
             return Ok(None);
         }
         let parse = job.parse.as_ref();
-        let records = parse.map(|parse| Records::new(parse, scratch, job.artifact_cap)).transpose()?;
+        let records = parse
+            .map(|parse| Records::new(parse, scratch, job.artifact_cap))
+            .transpose()?;
         let whole = job.writes_artifact.is_some() || parse.is_some_and(|parse| parse.shape != Shape::Jsonl);
         let ear = Ear {
             redacting: redactor.stream(Marks::Nameless),
@@ -317,8 +319,12 @@ mod tests {
 
     #[test]
     fn c17_29_good_records_are_kept_in_order_and_bad_ones_counted() {
-        let text = "chat\n```x\n{\"n\": 1}\nnot json\n\n  [2]  \n{\"n\": 3} 4\n```\n```y\n9\n```\n~~~x\n\"last\"\n{\"cut\":";
-        assert_eq!(parsed(Shape::Jsonl, text), ((2, 3, 3), "{\"n\": 1}\n[2]\n\"last\"\n".into()));
+        let text =
+            "chat\n```x\n{\"n\": 1}\nnot json\n\n  [2]  \n{\"n\": 3} 4\n```\n```y\n9\n```\n~~~x\n\"last\"\n{\"cut\":";
+        assert_eq!(
+            parsed(Shape::Jsonl, text),
+            ((2, 3, 3), "{\"n\": 1}\n[2]\n\"last\"\n".into())
+        );
         let text = "```x\n{\n \"n\": 1\n}\n```\n```x\n{\n```\n```x\n\n```\n```x\n[2]\n```";
         assert_eq!(parsed(Shape::Json, text), ((4, 2, 2), "{\n \"n\": 1\n}\n[2]\n".into()));
         let text = "```x\na\n\nb\n\n```\n```x\n \n```\n```x\nc\n```";

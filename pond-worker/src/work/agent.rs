@@ -282,7 +282,7 @@ impl Run<'_> {
             return JobEnd::Done;
         }
         if let Some(limit) = self.breached().await {
-            return failed(FailureCode::SandboxLimit, self.limit(limit));
+            return failed(FailureCode::SandboxLimit, limit_message(&self.limits, limit));
         }
         match outcome {
             Outcome::Done => JobEnd::Done,
@@ -299,16 +299,17 @@ impl Run<'_> {
     async fn breached(&self) -> Option<LimitKind> {
         self.sandbox.stats().await.ok()?.breached.first().copied()
     }
+}
 
-    fn limit(&self, kind: LimitKind) -> String {
-        match kind {
-            LimitKind::Memory => format!("ran into its memory limit of {}", bytes(self.limits.memory)),
-            LimitKind::Pids => format!("ran into its limit of {} processes (pids_limit)", self.limits.pids),
-            LimitKind::Disk => format!(
-                "filled the {} of its /tmp or home folder (tmpfs_size)",
-                bytes(self.limits.tmpfs)
-            ),
-        }
+/// What is said of a limit that was run into.
+pub(crate) fn limit_message(limits: &Limits, kind: LimitKind) -> String {
+    match kind {
+        LimitKind::Memory => format!("ran into its memory limit of {}", bytes(limits.memory)),
+        LimitKind::Pids => format!("ran into its limit of {} processes (pids_limit)", limits.pids),
+        LimitKind::Disk => format!(
+            "filled the {} of its /tmp or home folder (tmpfs_size)",
+            bytes(limits.tmpfs)
+        ),
     }
 }
 

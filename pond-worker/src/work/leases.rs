@@ -1,8 +1,8 @@
 //! Leases of the jobs that run: renewed in one batch, and given up in time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use pond_core::clock::{Clock, Timestamp};

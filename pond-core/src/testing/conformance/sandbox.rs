@@ -427,7 +427,11 @@ pub async fn what_is_not_kept_ends_by_itself(bench: Bench) {
     room.running.keep(now + first).await.expect("it lives");
     room.running.keep(now + second).await.expect("it lives");
     assert_eq!(collect(process).await.exit, Exit::Signal(9));
-    assert!(now.elapsed() >= second, "the first time was put off: {:?}", now.elapsed());
+    assert!(
+        now.elapsed() >= second,
+        "the first time was put off: {:?}",
+        now.elapsed()
+    );
     until("the hidden process is gone", || still(&mark)).await;
     assert!(room.running.exec(exec(&["true"])).await.is_err(), "it has ended");
     assert!(room.running.keep(Instant::now() + long).await.is_err(), "it has ended");
@@ -435,7 +439,10 @@ pub async fn what_is_not_kept_ends_by_itself(bench: Bench) {
     let room = bench.start().await;
     let mark = hide(&room).await;
     let passed = Instant::now().checked_sub(Duration::from_millis(1));
-    room.running.keep(passed.expect("the host runs longer")).await.expect("it lives");
+    room.running
+        .keep(passed.expect("the host runs longer"))
+        .await
+        .expect("it lives");
     until("a time that has passed ends it", || still(&mark)).await;
     room.end().await;
     bench.serves_the_next().await;
@@ -832,7 +839,10 @@ pub async fn the_init_is_out_of_reach(bench: Bench) {
     assert_eq!(ended.out, "", "{ended:?}");
     assert_eq!(room.sh("echo on").await.out, "on\n");
     let mark = hide(&room).await;
-    room.running.keep(Instant::now() + Duration::from_secs(2)).await.expect("it lives");
+    room.running
+        .keep(Instant::now() + Duration::from_secs(2))
+        .await
+        .expect("it lives");
     let ended = room
         .sh("while :; do for s in STOP TSTP ALRM CHLD USR1 IO KILL; do kill -$s 1; done 2>/dev/null; done")
         .await;
