@@ -5,7 +5,7 @@ use pond_core::config::ConfigStore;
 use pond_core::event::{EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, Renewal, Renewed};
+use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
 use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
 use pond_core::scope::Scope;
@@ -70,6 +70,8 @@ pub(crate) struct Touches {
     pub(crate) run: Option<RunId>,
     /// Whether a job may have come into line.
     pub(crate) line: bool,
+    /// Whether it is of the pool's records.
+    pub(crate) pool: bool,
 }
 
 impl Fact {
@@ -98,7 +100,7 @@ impl Fact {
             Self::Claim(_) => true,
             _ => false,
         };
-        Touches { run, line }
+        Touches { run, line, pool: false }
     }
 }
 
@@ -117,7 +119,9 @@ impl Outcome {
 
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
-pub(crate) trait Backend: RunReads + JobReads + EngineStore + ConfigStore + ProjectStore + KeyringStore {
+pub(crate) trait Backend:
+    RunReads + JobReads + EngineStore + PoolStore + ConfigStore + ProjectStore + KeyringStore
+{
     /// A fact made ready for writing.
     type Item: Send + 'static;
 

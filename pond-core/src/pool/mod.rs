@@ -1,5 +1,8 @@
 //! The pool: jobs that wait for workers, the claims that workers hold, and who is there.
 
+mod bundle_token;
+mod claims;
+mod desk;
 mod in_process;
 mod job;
 mod needs;
@@ -7,8 +10,13 @@ mod place;
 mod presence;
 mod record;
 mod service;
+mod signing;
 mod store;
+mod worker_keys;
 
+use std::time::Duration;
+
+pub(crate) use claims::Claims;
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
 pub use needs::{Needs, NeedsKey};
@@ -17,4 +25,13 @@ pub(crate) use presence::Presence;
 pub use presence::{Missing, WorkerView};
 pub use record::{Admits, Code, EnrolledWorker, Orchestrator, WorkerKeys, WorkerSeen};
 pub use service::Pool;
+pub use signing::{EngineKey, EnginePublic, Signature, Unsigned};
 pub use store::{ClaimRequest, Enrolled, JobChange, JobStore, PoolStore, Renewal, Renewed};
+pub use worker_keys::WorkerSecretKeys;
+
+/// Jobs handed out in one poll.
+pub const MAX_CLAIMS: u32 = 64;
+/// The longest that a poll is held.
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
+/// A held poll looks for work again after this, whatever it heard.
+const SWEEP: Duration = Duration::from_secs(5);

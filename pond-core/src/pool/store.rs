@@ -104,20 +104,23 @@ pub enum Enrolled {
     Refused,
 }
 
-/// Orchestrators, workers and codes. Every write tells [`crate::store::Change::Pool`] to all servers of the store.
+/// Orchestrators, workers and codes. Every write, but of what was heard, tells [`crate::store::Change::Pool`] to all
+/// servers of the store; one that was refused or found nothing tells nothing.
 #[async_trait]
 pub trait PoolStore: Send + Sync {
-    /// Adds a code; those that expired before `now` are dropped with it.
+    /// Adds a code, unless one of its hash is there; those that have expired by `now` are dropped with it.
     async fn add_code(&self, code: Code, now: Timestamp) -> Result<(), StoreError>;
 
     /// A code that is neither used nor dropped; it may have expired.
     async fn code(&self, hash: [u8; 32]) -> Result<Option<Code>, StoreError>;
 
-    /// Uses up a pairing code that has not expired, and adds the orchestrator, as one. Of racing callers one is done.
+    /// Uses up a pairing code that has not expired, and adds the orchestrator, as one. Of racing callers one is done. An id
+    /// that is there already is corrupt, and uses up nothing.
     async fn pair(&self, code: [u8; 32], now: Timestamp, orchestrator: Orchestrator) -> Result<Enrolled, StoreError>;
 
     /// Uses up an enrolment code of the worker's orchestrator that has not expired, and adds the worker, as one. Of racing
-    /// callers one is done. Refused too when the orchestrator is not there.
+    /// callers one is done. Refused too when the orchestrator is not there. An id that is there already is corrupt, and
+    /// uses up nothing.
     async fn enrol(&self, code: [u8; 32], now: Timestamp, worker: EnrolledWorker) -> Result<Enrolled, StoreError>;
 
     /// All orchestrators, by id.
@@ -135,7 +138,8 @@ pub trait PoolStore: Send + Sync {
     /// Takes an orchestrator out with its codes and workers, and says which those were; none when it was not there.
     async fn remove_orchestrator(&self, id: OrchestratorId) -> Result<Option<Vec<WorkerId>>, StoreError>;
 
-    /// Writes what was heard, all of it in one statement per table; what is not there is passed over. Not told as a change.
+    /// Writes what was heard, all of it in one statement per table. Who is not there, and who was heard of later than that,
+    /// is passed over. Not told as a change.
     async fn note_seen(
         &self,
         orchestrators: Vec<(OrchestratorId, Timestamp)>,

@@ -246,6 +246,7 @@ impl Collecting<'_> {
             return Err(Refused::Error(Error::TooLarge(self.cap)));
         };
         let upload = Upload {
+            sha256: None,
             name: name.clone(),
             redacted: clean.redacted,
         };
