@@ -13,6 +13,7 @@ use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::id::{EngineId, RunId};
 use crate::pool::Presence;
+use crate::runs::HostTools;
 use crate::sources::SourceFetch;
 use crate::store::SharedStore;
 
@@ -25,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) sources: Option<Arc<dyn SourceFetch>>,
+    pub(crate) host: Option<Arc<dyn HostTools>>,
     pub(crate) config: Config,
     pub(crate) ledger: Ledger,
     pub(crate) watches: Arc<Watches>,

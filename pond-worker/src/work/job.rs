@@ -117,7 +117,7 @@ impl Attempt<'_> {
             }
         };
         let Some(end) = end else { return };
-        let report = Report { end };
+        let report = Report { end, parse: None };
         let told = self.claimed.call(|link, claim| {
             let report = report.clone();
             async move { link.finish(&claim, report).await }
