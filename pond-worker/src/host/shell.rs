@@ -360,11 +360,7 @@ impl Pipe {
     fn pass(&mut self, stage: &Stage<'_>, last: bool) {
         let now = stage.clock.now();
         for line in split_lines(&mut self.buffer, last) {
-            put(&stage.sink, now, self.stream, line);
+            stage.sink.output(now, self.stream, line);
         }
     }
-}
-
-fn put(sink: &StageSink, at: Timestamp, _stream: LogStream, line: String) {
-    sink.line(at, line);
 }
