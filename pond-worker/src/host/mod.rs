@@ -17,12 +17,12 @@ use nix::fcntl::Flock;
 use pond_core::artifacts::ByteStream;
 use pond_core::clock::Clock;
 use pond_core::runs::{AreaPatch, Failure, FailureCode, HostTools, MergedPatch, ShellRun, StageOutcome};
-use pond_core::sandbox::{BackendKind, Limits, Sandbox, SandboxError};
+use pond_core::sandbox::{Limits, Sandbox, SandboxError};
 use pond_core::sources::{self, Caps, TreeError};
 use tokio_util::sync::CancellationToken;
 
 use crate::prepare::{WorkFolder, remove_leftovers};
-use crate::sandbox::{Host, HostSettings, open};
+use crate::sandbox::{Bubblewrap, BubblewrapSettings, Host, HostSettings, NoSandbox};
 use crate::work::{WorkerError, lock_state};
 
 /// How `shell` stages are confined.
@@ -42,6 +42,8 @@ pub struct HostToolsSettings {
     pub state_dir: PathBuf,
     /// How `shell` stages are confined.
     pub shell: ShellSandbox,
+    /// The program that confines them.
+    pub bwrap: PathBuf,
     /// What one of them may use.
     pub limits: Limits,
     /// Host uids for them, where the engine runs as root.
@@ -56,6 +58,7 @@ impl HostToolsSettings {
         Self {
             state_dir: state_dir.into(),
             shell: ShellSandbox::default(),
+            bwrap: BubblewrapSettings::default().bwrap,
             limits: Limits::default(),
             uid_range: Some(200_000..=265_535),
             sources: Caps::default().bundle(),
@@ -96,11 +99,16 @@ impl LocalTools {
             host.recover()?;
             remove_leftovers(&settings.state_dir)
                 .map_err(|error| SandboxError::io("the folders of former stages stay", error))?;
-            let kind = match settings.shell {
-                ShellSandbox::Bubblewrap => BackendKind::Bubblewrap,
-                ShellSandbox::None => BackendKind::None,
+            let sandbox: Arc<dyn Sandbox> = match settings.shell {
+                ShellSandbox::Bubblewrap => Arc::new(Bubblewrap::new(
+                    Arc::clone(&host),
+                    BubblewrapSettings {
+                        bwrap: settings.bwrap.clone(),
+                        ..BubblewrapSettings::default()
+                    },
+                )),
+                ShellSandbox::None => Arc::new(NoSandbox::new(Arc::clone(&host))),
             };
-            let sandbox = open(kind, &host)?;
             Ok::<_, SandboxError>(Bench {
                 settings,
                 host,
