@@ -14,7 +14,7 @@ use pond_core::clock::Timestamp;
 use pond_core::dispatch::{Chunk, Report, Upload};
 use pond_core::logs::{LogSource, LogStream};
 use pond_core::pool::JobEnd;
-use pond_core::runs::{Failure, FailureCode};
+use pond_core::runs::{Failure, FailureCode, ParseCount};
 use pond_core::sealing::SEALED_BOX;
 use pond_core::secret::Secret;
 use pond_sdk::api;
@@ -55,7 +55,12 @@ pub(in crate::routes) async fn state(
         api::JobStatus::Failed => JobEnd::Failed(failure(state.error)?),
         _ => return Err(Error::invalid("/state", "expected running, done, failed or cancelled").into()),
     };
-    remote.finish(&claim, &Report { end }).await?;
+    let parse = state.parse.map(|told| ParseCount {
+        blocks: told.blocks,
+        records: told.records,
+        invalid: told.invalid,
+    });
+    remote.finish(&claim, &Report { end, parse }).await?;
     Ok(Json(api::Acknowledged { ok: true }))
 }
 
