@@ -10,7 +10,8 @@ use super::{Claim, ClaimRequest, ClaimToken, ClaimedJob, JobEnd, JobPhase, JobRo
 use crate::artifacts::{Artifact, ByteStream};
 use crate::config::{Owner, Resolution};
 use crate::dispatch::{
-    Beat, BeatAnswer, Chunk, Grant, Job, JobModel, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink,
+    Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, JobModel, Poll, Polled, Report, Telemetry,
+    Upload, WorkerInfo, WorkerLink,
 };
 use crate::engine::{Parts, blob_key, end, reclaim_or_tell, settle, stale_claim, take_back};
 use crate::error::{Conflict, Error, Result};
@@ -19,6 +20,7 @@ use crate::logs::LogLine;
 use crate::runs::executors::{SandboxBlock, Work};
 use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
 use crate::scope::Scope;
+use crate::secret::Secret;
 use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
 use crate::workflow::Budget;
 
@@ -191,10 +193,10 @@ impl InProcessLink {
                 stage.key.clone(),
                 stage.timeout,
                 state.stages[index].phase.attempt(),
-                state.bundle.as_ref().map(base),
+                state.bundle.clone(),
             )
         });
-        let (stage, timeout, attempt, base) = look.await?;
+        let (stage, timeout, attempt, bundle) = look.await?;
         let JobPhase::Claimed { lease_until, .. } = row.phase else {
             return Err(Error::internal("a claimed job that is not"));
         };
@@ -215,9 +217,19 @@ impl InProcessLink {
             env: BTreeMap::new(),
             sandbox,
             model: job_model(resolution, models),
-            sealed: resolution.credential.is_some(),
-            bundle: base.is_some(),
-            base,
+            cred_request: resolution.credential.as_ref().map(|found| CredentialRequest {
+                name: found.record.name.clone(),
+                project_id: match found.owner {
+                    Owner::Org => None,
+                    Owner::Project(project) => Some(project),
+                },
+            }),
+            source_bundle: bundle.as_ref().map(|bundle| BundleOffer {
+                token: Secret::new(String::new()),
+                sha256: bundle.sha256.clone(),
+                size: bundle.size,
+            }),
+            base: bundle.as_ref().map(base),
             budget: Budget::default(),
             parse: None,
             writes_artifact: None,

@@ -7,7 +7,9 @@ mod place;
 mod presence;
 mod record;
 mod service;
+mod signing;
 mod store;
+mod worker_keys;
 
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
@@ -17,4 +19,6 @@ pub(crate) use presence::Presence;
 pub use presence::{Missing, WorkerView};
 pub use record::{Admits, Code, EnrolledWorker, Orchestrator, WorkerKeys, WorkerSeen};
 pub use service::Pool;
+pub use signing::{EngineKey, EnginePublic, Signature, Unsigned};
 pub use store::{ClaimRequest, Enrolled, JobChange, JobStore, PoolStore, Renewal, Renewed};
+pub use worker_keys::WorkerSecretKeys;

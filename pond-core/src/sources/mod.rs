@@ -7,6 +7,7 @@
 
 mod archive;
 mod bundle;
+mod bundle_seal;
 mod fetch;
 mod fields;
 mod links;
@@ -15,6 +16,7 @@ mod tree;
 
 pub use archive::{BundleFile, extract, for_each_file};
 pub use bundle::{digest, write_bundle};
+pub use bundle_seal::{BundleDoesNotOpen, BundleKey};
 pub use fetch::{Caps, FolderScope, Resolved, SourceError, SourceFetch};
 pub use record::{Folder, Git, GitRef, Kind, MAX_SOURCES, S3, Source, Tarball, parse};
 pub use tree::{Excess, FileMode, Limits, Stats, TreeError, TreeWriter};

@@ -147,6 +147,49 @@ fn read_sandbox(object: &mut Object<'_>) -> Result<SandboxBlock, SandboxFault> {
     }
 }
 
+impl SandboxBlock {
+    /// Reads the block as definitions and jobs spell it.
+    pub(crate) fn read(block: Object<'_>) -> Option<Self> {
+        read_block(block)
+    }
+
+    /// The block as definitions spell it, with every limit said.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let name = |found: Option<&'static str>| found.unwrap_or_default();
+        let profile = name(
+            Profile::ALL
+                .iter()
+                .find(|(_, profile)| *profile == self.profile)
+                .map(|(name, _)| *name),
+        );
+        let tier = name(
+            Tier::ALL
+                .iter()
+                .find(|(_, tier)| *tier == self.tier)
+                .map(|(name, _)| *name),
+        );
+        let backend = self
+            .backend
+            .and_then(|own| BackendKind::ALL.iter().find(|(_, kind)| *kind == own));
+        let mut overrides = serde_json::json!({
+            "memory": self.limits.memory,
+            "cpus": f64::from(self.limits.millicpus) / 1000.0,
+            "pids_limit": self.limits.pids,
+            "tmpfs_size": self.limits.tmpfs,
+        });
+        if let Some(image) = &self.image {
+            overrides["image"] = image.as_str().into();
+        }
+        let mut block = serde_json::json!({
+            "profile": profile, "tier": tier, "allow_hosts": self.allow_hosts, "overrides": overrides,
+        });
+        if let Some((name, _)) = backend {
+            block["backend"] = (*name).into();
+        }
+        block
+    }
+}
+
 fn read_block(mut block: Object<'_>) -> Option<SandboxBlock> {
     let profile = one_of(&mut block, "profile", &Profile::ALL);
     let tier = one_of(&mut block, "tier", &Tier::ALL).unwrap_or_default();
