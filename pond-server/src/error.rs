@@ -145,7 +145,7 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Engine(Error::Busy { retry_after, .. }) => Some(*retry_after),
+            Self::Engine(Error::Busy { retry_after, .. } | Error::QueueFull { retry_after, .. }) => Some(*retry_after),
             Self::Engine(Error::Unavailable(..)) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -170,6 +170,7 @@ fn engine_row(error: &Error) -> Row {
         Error::Expired(_) => Row(S::GONE, "expired", "It was kept for its time and is gone"),
         Error::TooLarge(_) => Row(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
         Error::Busy { .. } => Row(S::TOO_MANY_REQUESTS, "busy", "Too much waits already"),
+        Error::QueueFull { .. } => Row(S::TOO_MANY_REQUESTS, "queue_full", "Too many runs of the project wait"),
         Error::Unavailable(..) => Row(
             S::SERVICE_UNAVAILABLE,
             "unavailable",
@@ -206,7 +207,8 @@ fn engine_detail(error: &Error) -> String {
         | Error::Unreadable(_)
         | Error::Expired(_)
         | Error::TooLarge(_)
-        | Error::Busy { .. } => error.to_string(),
+        | Error::Busy { .. }
+        | Error::QueueFull { .. } => error.to_string(),
     }
 }
 
@@ -326,6 +328,10 @@ mod tests {
                 message: "full".into(),
                 retry_after: Duration::from_secs(5),
             }),
+            engine(Error::QueueFull {
+                message: "full".into(),
+                retry_after: Duration::from_secs(5),
+            }),
             engine(Error::Unavailable("the store", secret())),
             engine(Error::Internal("sk-secret".into(), secret())),
             Refusal::NoToken("send a token"),
@@ -364,6 +370,7 @@ mod tests {
                 (410, "expired"),
                 (413, "body_too_large"),
                 (429, "busy"),
+                (429, "queue_full"),
                 (503, "unavailable"),
                 (500, "internal"),
                 (401, "unauthenticated"),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Claim, ClaimRequest, ClaimToken, ClaimedJob, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed, resolve};
+use super::{
+    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed, Serves, resolve,
+};
 use crate::artifacts::{Artifact, ByteStream};
 use crate::config::{Owner, Resolution};
 use crate::dispatch::{
@@ -81,6 +83,11 @@ impl InProcessLink {
 
     /// Claims what fits and starts it.
     async fn claim(&self, free: u32) -> Result<Vec<Job>> {
+        let only = match Serves::of(&self.info.tags) {
+            Serves::All => None,
+            Serves::Only(project) => Some(project),
+            Serves::Nobody => return Ok(Vec::new()),
+        };
         let waiting = self.parts.store.waiting_needs().await?;
         let fits = |needs: &&Needs| needs.fit(&self.info.tags, &self.info.capabilities);
         let fits: Vec<_> = waiting.iter().filter(fits).map(Needs::key).collect();
@@ -96,6 +103,7 @@ impl InProcessLink {
             worker,
             boot,
             fits,
+            only,
             tokens,
             lease_until,
         };

@@ -2,6 +2,7 @@
 
 mod in_process;
 mod job;
+mod lane;
 mod needs;
 mod place;
 mod presence;
@@ -13,7 +14,8 @@ mod worker_keys;
 
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
-pub use needs::{Needs, NeedsKey};
+pub use lane::{Lane, reached};
+pub use needs::{Needs, NeedsKey, Serves};
 pub(crate) use place::{Unplaced, lacking_key, likely_needs, needs_of, provider_fault, resolve};
 pub(crate) use presence::Presence;
 pub use presence::{Missing, WorkerView};

@@ -63,11 +63,10 @@ const ELSEWHERE: [&str; 8] = [
 ];
 
 /// Names of the contract whose part is not served yet.
-const LATER: [&str; 16] = [
+const LATER: [&str; 15] = [
     "POND_TRUSTED_PROXIES",
     "POND_ALLOW_SHELL",
     "POND_SHELL_SANDBOX",
-    "POND_PROJECT_MAX_PARALLEL",
     "POND_EGRESS_ALLOW_PRIVATE",
     "POND_EGRESS_DEFAULTS",
     "POND_EXTERNAL_PROBE_SEC",
