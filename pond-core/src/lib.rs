@@ -57,5 +57,5 @@ pub mod usage;
 pub mod workflow;
 
 pub use engine::{EngineSettings, Takeover};
-pub use error::{Conflict, Error, Fault, Result};
+pub use error::{Conflict, Denial, Error, Fault, Result};
 pub use pond::{Pond, PondBuilder};

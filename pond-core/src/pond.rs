@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::artifacts::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::engine::{EngineSettings, Ledger, Parts, Takeover, Tasks, Watches, Word, adopt, hear, keep};
+use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
-use crate::pool::{Pool, Presence};
+use crate::pool::{Claims, Pool, Presence};
 use crate::projects::Projects;
 use crate::runs::Runs;
 use crate::sealing::{Keyring, KeyringError, Sealer};
@@ -112,9 +112,12 @@ impl PondBuilder {
         let sealer: Arc<dyn Sealer> = Arc::new(keyring);
         let parts = Arc::new(Parts {
             id: EngineId::mint(&*clock, &*entropy),
-            config: Config::new(store.clone(), sealer, clock.clone()),
+            config: Config::new(store.clone(), sealer.clone(), clock.clone()),
+            sealer: sealer.clone(),
             ledger: Ledger::new(store.clone(), clock.clone(), settings.log_cap),
             watches: Arc::new(Watches::default()),
+            keys: ServerKeys::open(&*store, &*sealer, &*entropy).await?,
+            claims: Claims::default(),
             presence: Presence::default(),
             tasks: Tasks::default(),
             word: Word::default(),

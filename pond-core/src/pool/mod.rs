@@ -1,5 +1,8 @@
 //! The pool: jobs that wait for workers, the claims that workers hold, and who is there.
 
+mod bundle_token;
+mod claims;
+mod desk;
 mod in_process;
 mod job;
 mod lane;
@@ -12,6 +15,9 @@ mod signing;
 mod store;
 mod worker_keys;
 
+use std::time::Duration;
+
+pub(crate) use claims::Claims;
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
 pub use lane::{Lane, reached};
@@ -24,3 +30,10 @@ pub use service::Pool;
 pub use signing::{EngineKey, EnginePublic, Signature, Unsigned};
 pub use store::{ClaimRequest, Enrolled, JobChange, JobStore, PoolStore, Renewal, Renewed};
 pub use worker_keys::WorkerSecretKeys;
+
+/// Jobs handed out in one poll.
+pub const MAX_CLAIMS: u32 = 64;
+/// The longest that a poll is held.
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
+/// A held poll looks for work again after this, whatever it heard.
+const SWEEP: Duration = Duration::from_secs(5);
