@@ -223,8 +223,8 @@ pub async fn a_limit_counts_from_the_next_job_on(store: SharedStore) {
     let id = |place: usize| jobs[place].1;
     assert_eq!(claim(&samples, &*store, 10).await, [id(0), id(1), id(2)]);
     enqueue(&samples, &*store, samples.project, 2).await;
-    for place in 0..2 {
-        change(&samples, &*store, &jobs[place].0, 2, vec![JobChange::End(id(place))]).await;
+    for (run, job) in &jobs[..2] {
+        change(&samples, &*store, run, 2, vec![JobChange::End(*job)]).await;
     }
     assert_eq!(claim(&samples, &*store, 10).await, [id(3)]);
     assert_eq!(store.job_counts(samples.project).await.unwrap(), (1, 2));
