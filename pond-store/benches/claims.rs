@@ -154,6 +154,13 @@ fn fill(ids: &str, projects: &str, needs: &str, numbers: &str) -> String {
     )
 }
 
+/// The need of job `n`, in turn.
+fn needs(literal: impl Fn(&str) -> String) -> String {
+    let case = |number: usize| format!("WHEN {number} THEN {}", literal(&hex::encode(need(number).key().0)));
+    let cases: Vec<String> = (0..NEEDS).map(case).collect();
+    format!("CASE (n / {PROJECTS}) % {NEEDS} {} END", cases.join(" "))
+}
+
 impl Database {
     fn url(&self) -> StoreUrl {
         match self {
@@ -190,7 +197,7 @@ impl Database {
                 let text = fill(
                     "unhex(printf('%032x', n))",
                     &format!("unhex(printf('%032x', n % {PROJECTS}))"),
-                    &format!("(SELECT digest FROM needs ORDER BY digest LIMIT 1 OFFSET (n / {PROJECTS}) % {NEEDS})"),
+                    &needs(|hex| format!("x'{hex}'")),
                     "(WITH RECURSIVE s (n) AS (SELECT $1 UNION ALL SELECT n + 1 FROM s WHERE n + 1 < $2) SELECT n FROM s)",
                 );
                 let mut connection = open(path).await?;
@@ -202,7 +209,7 @@ impl Database {
                 let text = fill(
                     "decode(lpad(to_hex(n), 32, '0'), 'hex')",
                     &format!("decode(lpad(to_hex(n % {PROJECTS}), 32, '0'), 'hex')"),
-                    &format!("(SELECT array_agg(digest ORDER BY digest) FROM needs)[1 + (n / {PROJECTS}) % {NEEDS}]"),
+                    &needs(|hex| format!("decode('{hex}', 'hex')")),
                     "generate_series($1::bigint, $2::bigint - 1) AS s (n)",
                 );
                 let mut connection = PgConnection::connect(url).await?;
