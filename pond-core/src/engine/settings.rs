@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::id::EngineId;
 use crate::outbound::AllowPrivate;
 use crate::sources::Caps;
+use crate::usage::Pico;
 
 /// Whose runs an engine takes over when it starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +47,10 @@ pub struct EngineSettings {
     pub artifact_cap: u64,
     /// Whether profile `none` is refused.
     pub require_sandbox: bool,
+    /// Whether `shell` stages may run on the engine's host.
+    pub allow_shell: bool,
+    /// What a run may spend whose model stages are bounded by nothing.
+    pub default_budget_usd: Option<Pico>,
     /// The harness of stages that name none.
     pub default_harness: Option<String>,
     /// The model of stages that name none.
@@ -74,6 +79,8 @@ impl Default for EngineSettings {
             log_cap: 256 << 20,
             artifact_cap: 256 << 20,
             require_sandbox: true,
+            allow_shell: false,
+            default_budget_usd: None,
             default_harness: None,
             default_model: None,
             outbound: AllowPrivate::default(),

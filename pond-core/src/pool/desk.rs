@@ -241,7 +241,6 @@ impl Desk {
             token: token.hash(),
             worker: job.worker,
             run: row.run,
-            project: row.project,
             stage: usize::try_from(row.stage).unwrap_or(usize::MAX),
             area: row.area,
             decided,
@@ -449,6 +448,7 @@ impl Desk {
 }
 
 /// What a job is made from.
+#[derive(Clone, Copy)]
 struct Making<'a> {
     row: &'a JobRow,
     token: &'a ClaimToken,

@@ -231,6 +231,16 @@ pub struct JobRow {
     pub dispatch: Option<String>,
 }
 
+impl JobRow {
+    /// The worker that holds it.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self.phase {
+            JobPhase::Claimed { worker, .. } => Some(worker),
+            JobPhase::Waiting { .. } | JobPhase::Ended { .. } => None,
+        }
+    }
+}
+
 /// A job that a worker has just claimed.
 #[derive(Debug, Clone)]
 pub struct ClaimedJob {
