@@ -245,7 +245,11 @@ impl Driver {
             };
             let needs = needs_of(swarm, project, &effective, settings);
             let presence = &self.parts.presence;
-            if needs.is_ok_and(|needs| presence.missing(&needs, now, settings.worker_offline).is_none()) {
+            if needs.is_ok_and(|needs| {
+                presence
+                    .missing(&needs, project, now, settings.worker_offline)
+                    .is_none()
+            }) {
                 self.waits.remove(&index);
             } else {
                 self.waits.entry(index).or_insert(now);

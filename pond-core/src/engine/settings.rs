@@ -25,6 +25,8 @@ pub struct EngineSettings {
     pub takeover: Takeover,
     /// Jobs of one run at once.
     pub run_max_parallel: usize,
+    /// Jobs of one project that may be in line or on workers at once.
+    pub project_max_parallel: u32,
     /// Runs of one project that may wait or run.
     pub project_max_queued: u32,
     /// How long a stage may take that does not say.
@@ -66,6 +68,7 @@ impl Default for EngineSettings {
         Self {
             takeover: Takeover::All,
             run_max_parallel: 8,
+            project_max_parallel: 32,
             project_max_queued: 10_000,
             stage_timeout: Duration::from_secs(3600),
             no_worker_grace: Duration::from_secs(90),

@@ -21,6 +21,11 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
     }
     let outbound = list(reader);
     let parallel = reader.number("POND_RUN_MAX_PARALLEL", default.run_max_parallel as u64, 1..=1000);
+    let project_parallel = reader.number(
+        "POND_PROJECT_MAX_PARALLEL",
+        default.project_max_parallel.into(),
+        1..=100_000,
+    );
     let queued = reader.number(
         "POND_PROJECT_MAX_QUEUED",
         default.project_max_queued.into(),
@@ -30,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
     EngineSettings {
         takeover: default.takeover,
         run_max_parallel: usize::try_from(parallel).unwrap_or(usize::MAX),
+        project_max_parallel: u32::try_from(project_parallel).unwrap_or(u32::MAX),
         project_max_queued: u32::try_from(queued).unwrap_or(u32::MAX),
         stage_timeout: reader.seconds("POND_STAGE_TIMEOUT_SEC", default.stage_timeout, 1..=30 * DAY),
         no_worker_grace: reader.seconds(

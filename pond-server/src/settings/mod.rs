@@ -68,7 +68,6 @@ const ELSEWHERE: [&str; 8] = [
 
 /// Names of the contract whose part is not served yet.
 const LATER: &[&str] = &[
-    "POND_PROJECT_MAX_PARALLEL",
     "POND_EGRESS_ALLOW_PRIVATE",
     "POND_EGRESS_DEFAULTS",
     "POND_EXTERNAL_PROBE_SEC",

@@ -48,6 +48,7 @@ fn c17_81_each_bad_setting_is_named_and_never_told() {
         ("POND_HEARTBEAT_SEC", &["11", "0"]),
         ("POND_MAX_ATTEMPTS", &["0"]),
         ("POND_RUN_MAX_PARALLEL", &["0"]),
+        ("POND_PROJECT_MAX_PARALLEL", &["0"]),
         ("POND_PROJECT_MAX_QUEUED", &["0"]),
         ("POND_STAGE_TIMEOUT_SEC", &["0", "CANARY"]),
         ("POND_DEFAULT_HARNESS", &["CANARY with space"]),

@@ -4,6 +4,7 @@
 //! stands in one place.
 
 mod batch;
+pub(crate) mod claims;
 mod config;
 pub(crate) mod db;
 mod engines;
@@ -11,6 +12,7 @@ mod hot;
 mod item;
 mod jobs;
 mod known;
+mod lanes;
 mod pool;
 mod projects;
 mod row;
