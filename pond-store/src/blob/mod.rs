@@ -1,4 +1,6 @@
-//! The blob port on object_store: in memory, or in a folder. Bytes stream through in parts of a fixed size.
+//! The blob port on object_store: in memory, in a folder, or in a bucket. Bytes stream through in parts of a fixed size.
+
+mod s3;
 
 use std::io;
 use std::ops::Range;
@@ -16,6 +18,8 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use pond_core::artifacts::{BlobError, BlobStore, ByteStream};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
+
+pub use s3::{BucketError, S3Place, blobs_in_bucket};
 
 /// Bytes of a part: above what S3 takes as a part's least size.
 const PART: usize = 8 << 20;
@@ -120,5 +124,17 @@ impl BlobStore for Blobs {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(blob_error(error)),
         }
+    }
+
+    async fn delete_under(&self, folder: &str) -> Result<(), BlobError> {
+        let below = self.objects.list(Some(&path(folder)?)).map_ok(|found| found.location).boxed();
+        let mut deleted = self.objects.delete_stream(below);
+        while let Some(one) = deleted.next().await {
+            match one {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(blob_error(error)),
+            }
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 mod config;
 mod pool;
 mod projects;
+mod retention;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -12,6 +12,7 @@ mod item;
 mod known;
 mod pool;
 mod projects;
+mod retention;
 mod row;
 mod runs;
 mod segment;
