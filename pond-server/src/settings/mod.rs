@@ -4,6 +4,7 @@
 //! once. An unknown `POND_*` is a warning, and so is one that this version does not serve yet, unless it guards something:
 //! who sets that one relies on it.
 
+mod bucket;
 mod engine;
 mod reader;
 mod server;
@@ -102,10 +103,13 @@ impl Settings {
     /// All bad settings.
     pub fn read(environment: &Environment, role: Role) -> Result<Self, Vec<BadSetting>> {
         let mut reader = Reader::new(environment);
-        let store = store::read(&mut reader);
+        let mut store = store::read(&mut reader);
         let server = server::read(&mut reader);
         let engine = engine::read(&mut reader, &store);
         let sources = sources::read(&mut reader, &engine);
+        if let Blobs::Bucket(place) = &mut store.blobs {
+            place.extra_ca.clone_from(&sources.dialer.extra_ca);
+        }
         let pool = worker::read(&mut reader, role, &sources, &engine);
         refuse_unserved_guards(&mut reader);
         if store.is_shared() && server.service_token.is_none() {
@@ -114,7 +118,8 @@ impl Settings {
                 "is required with postgres://, as several servers share it",
             );
         }
-        let warnings = odd(environment, &reader);
+        let mut warnings = odd(environment, &reader);
+        warnings.extend(store.blobs.warning());
         reader.done()?;
         Ok(Self {
             server,
@@ -129,10 +134,8 @@ impl Settings {
 
 /// What limits spending, trust or keeping, and would be silently missing.
 fn refuse_unserved_guards(reader: &mut Reader<'_>) {
-    for variable in ["POND_DEFAULT_BUDGET_USD", "POND_RETENTION_DAYS"] {
-        if reader.text(variable).is_some() {
-            reader.bad(variable, NOT_SERVED);
-        }
+    if reader.text("POND_DEFAULT_BUDGET_USD").is_some() {
+        reader.bad("POND_DEFAULT_BUDGET_USD", NOT_SERVED);
     }
     if reader.boolean("POND_REQUIRE_RECEIPT") == Some(true) {
         reader.bad("POND_REQUIRE_RECEIPT", NOT_SERVED);
