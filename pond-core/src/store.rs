@@ -49,16 +49,7 @@ pub enum Change {
 /// All that Pond stores.
 #[async_trait]
 pub trait Store:
-    RunStore
-    + EngineStore
-    + RetentionStore
-    + JobStore
-    + ConfigStore
-    + ProjectStore
-    + KeyringStore
-    + Send
-    + Sync
-    + 'static
+    RunStore + EngineStore + RetentionStore + JobStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
 {
     /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
     /// [`Change::Missed`].

@@ -7,7 +7,9 @@ use pond_core::id::{JobId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
-use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::sealing::KeyringStore;
 use pond_core::store::StoreError;
@@ -117,7 +119,9 @@ impl Outcome {
 
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
-pub(crate) trait Backend: RunReads + JobReads + EngineStore + RetentionStore + ConfigStore + ProjectStore + KeyringStore {
+pub(crate) trait Backend:
+    RunReads + JobReads + EngineStore + RetentionStore + ConfigStore + ProjectStore + KeyringStore
+{
     /// A fact made ready for writing.
     type Item: Send + 'static;
 

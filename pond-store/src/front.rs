@@ -12,7 +12,8 @@ use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, JobStore, Needs, Renewal, Renewed};
 use pond_core::projects::{Project, ProjectDeleted, ProjectStore, Slug};
 use pond_core::runs::{
-    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead, RunStore,
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter,
+    RunHead, RunStore,
 };
 use pond_core::scope::Scope;
 use pond_core::sealing::{KeyringStore, WrappedKey};

@@ -37,14 +37,30 @@ blob_conformance!(folder, in_folder);
 async fn c17_109_a_blob_of_one_server_is_read_by_another() {
     let place = test_bucket();
     let bytes: Vec<u8> = (0..20u32 << 20).map(|at| (at % 251) as u8).collect();
-    let pieces: Vec<_> = bytes.chunks(1 << 20).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let pieces: Vec<_> = bytes
+        .chunks(1 << 20)
+        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+        .collect();
     let one = pond_store::blobs_in_bucket(&place).unwrap();
-    let (size, _) = one.put("artifacts/a/1", stream::iter(pieces).boxed(), 1 << 30).await.unwrap();
+    let (size, _) = one
+        .put("artifacts/a/1", stream::iter(pieces).boxed(), 1 << 30)
+        .await
+        .unwrap();
     assert_eq!(size, bytes.len() as u64);
     let other = pond_store::blobs_in_bucket(&place).unwrap();
     for range in [0..10, (9 << 20)..(17 << 20), (20 << 20) - 5..(20 << 20)] {
-        let read: Vec<Bytes> = other.get("artifacts/a/1", Some(range.clone())).await.unwrap().try_collect().await.unwrap();
-        assert_eq!(read.concat(), bytes[range.start as usize..range.end as usize], "{range:?}");
+        let read: Vec<Bytes> = other
+            .get("artifacts/a/1", Some(range.clone()))
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
+        assert_eq!(
+            read.concat(),
+            bytes[range.start as usize..range.end as usize],
+            "{range:?}"
+        );
     }
     other.delete("artifacts/a/1").await.unwrap();
     assert!(matches!(one.get("artifacts/a/1", None).await, Err(BlobError::NotFound)));
@@ -54,9 +70,15 @@ async fn c17_109_a_blob_of_one_server_is_read_by_another() {
 #[tokio::test]
 async fn a_bucket_that_refuses_is_not_available() {
     let good = test_bucket();
-    let wrong = S3Place { secret_access_key: Secret::new("CANARY-wrong"), ..good.clone() };
+    let wrong = S3Place {
+        secret_access_key: Secret::new("CANARY-wrong"),
+        ..good.clone()
+    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = S3Place { endpoint: Some(format!("http://{}", listener.local_addr().unwrap())), ..wrong.clone() };
+    let gone = S3Place {
+        endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+        ..wrong.clone()
+    };
     drop(listener);
     for place in [wrong, gone] {
         let blobs = pond_store::blobs_in_bucket(&place).unwrap();

@@ -39,7 +39,10 @@ impl CredentialHost {
         let host = HostPattern::parse_exact(host)?;
         let path = path.strip_suffix('/').unwrap_or(path);
         let plain = |part: &str| {
-            !part.is_empty() && !part.starts_with("..") && part != "." && part.bytes().all(|b| b.is_ascii_graphic() && !b"%\\?#;".contains(&b))
+            !part.is_empty()
+                && !part.starts_with("..")
+                && part != "."
+                && part.bytes().all(|b| b.is_ascii_graphic() && !b"%\\?#;".contains(&b))
         };
         let sane = path.len() <= MAX_PATH && path.split('/').skip(1).all(plain);
         sane.then(|| Self {
@@ -59,7 +62,9 @@ impl CredentialHost {
             return true;
         }
         let lower = path.to_ascii_lowercase();
-        let odd = ["%2f", "%5c", "%2e", "%25", "%00", "\\", "//"].iter().any(|odd| lower.contains(odd))
+        let odd = ["%2f", "%5c", "%2e", "%25", "%00", "\\", "//"]
+            .iter()
+            .any(|odd| lower.contains(odd))
             || path.split('/').any(|part| part.starts_with(".."));
         let rest = path.strip_prefix(self.path.as_str());
         !odd && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -114,15 +119,32 @@ mod tests {
         ] {
             let rule = CredentialHost::parse(hosts).unwrap();
             let place = Host::parse(host).unwrap();
-            assert_eq!(rule.covers(&place, port, path), covered, "{hosts} on {host}:{port}{path}");
+            assert_eq!(
+                rule.covers(&place, port, path),
+                covered,
+                "{hosts} on {host}:{port}{path}"
+            );
         }
     }
 
     #[test]
     fn what_is_not_exact_and_plain_is_refused() {
         for text in [
-            "", "/", ".git.test", "*.git.test", "*", "https://git.test", "git.test:0", "u@git.test", "git.test/a/../b", "git.test//a",
-            "git.test/a%2fb", "git.test/a b", "git.test/a?b", "git.test/./a", "10.0.0.0/8/x y",
+            "",
+            "/",
+            ".git.test",
+            "*.git.test",
+            "*",
+            "https://git.test",
+            "git.test:0",
+            "u@git.test",
+            "git.test/a/../b",
+            "git.test//a",
+            "git.test/a%2fb",
+            "git.test/a b",
+            "git.test/a?b",
+            "git.test/./a",
+            "10.0.0.0/8/x y",
         ] {
             assert!(CredentialHost::parse(text).is_err(), "{text:?}");
         }

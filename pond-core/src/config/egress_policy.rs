@@ -71,10 +71,12 @@ impl EgressPolicy {
         });
         let mut rules: Vec<Ruled> = scoped.collect();
         let authoritative = !rules.is_empty();
-        let (asked, dropped): (Vec<_>, Vec<_>) = allow_hosts
-            .iter()
-            .partition(|_| !authoritative);
-        let narrowed = dropped.into_iter().filter(|host| !within(&rules, host)).cloned().collect();
+        let (asked, dropped): (Vec<_>, Vec<_>) = allow_hosts.iter().partition(|_| !authoritative);
+        let narrowed = dropped
+            .into_iter()
+            .filter(|host| !within(&rules, host))
+            .cloned()
+            .collect();
         rules.extend(asked.into_iter().map(|host| allowing(host, Origin::Run)));
         rules.extend(defaults.iter().map(|host| allowing(host, Origin::Default)));
         Self { rules, narrowed }
@@ -158,16 +160,30 @@ mod tests {
         let cases: &[Case<'_>] = &[
             (
                 &[],
-                &[("asked.test", "run"), ("registry.test", "default"), ("other.test", "unlisted"), ("8.8.8.8", "unlisted")],
+                &[
+                    ("asked.test", "run"),
+                    ("registry.test", "default"),
+                    ("other.test", "unlisted"),
+                    ("8.8.8.8", "unlisted"),
+                ],
                 &[],
             ),
             (
                 &[(Deny, "elsewhere.test")],
-                &[("asked.test", "unlisted"), ("registry.test", "default"), ("elsewhere.test", "forbidden")],
+                &[
+                    ("asked.test", "unlisted"),
+                    ("registry.test", "default"),
+                    ("elsewhere.test", "forbidden"),
+                ],
                 &["asked.test", "a.listed.test", "banned.test"],
             ),
             (
-                &[(Allow, ".listed.test"), (Deny, "banned-registry.test"), (Allow, "banned.test"), (Deny, "banned.test")],
+                &[
+                    (Allow, ".listed.test"),
+                    (Deny, "banned-registry.test"),
+                    (Allow, "banned.test"),
+                    (Deny, "banned.test"),
+                ],
                 &[
                     ("asked.test", "unlisted"),
                     ("a.listed.test", "org"),
@@ -178,7 +194,11 @@ mod tests {
                 ],
                 &["asked.test", "banned.test"],
             ),
-            (&[(Allow, "8.8.8.8")], &[("8.8.8.8", "org"), ("134744072", "org")], &["asked.test", "a.listed.test", "banned.test"]),
+            (
+                &[(Allow, "8.8.8.8")],
+                &[("8.8.8.8", "org"), ("134744072", "org")],
+                &["asked.test", "a.listed.test", "banned.test"],
+            ),
         ];
         for (rules, places, narrowed) in cases {
             let rules: Vec<_> = rules.iter().map(|(action, host)| rule(*action, host)).collect();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::presets::Preset;
 use super::{
-    ConfigRevision, ConfigSnapshot, Credential, EgressRule, Entry, EntryKind, Harness, Model, Owner, Record, Stored, Variable,
+    ConfigRevision, ConfigSnapshot, Credential, EgressRule, Entry, EntryKind, Harness, Model, Owner, Record, Stored,
+    Variable,
 };
 use crate::id::ProjectId;
 use crate::store::StoreError;

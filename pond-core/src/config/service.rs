@@ -231,7 +231,11 @@ impl Config {
     ///
     /// # Errors
     /// When its credential may not be used for it; when the store does not answer.
-    pub async fn source_key(&self, project: ProjectId, source: &Source) -> Result<Result<Option<SourceKey>, KeyRefused>> {
+    pub async fn source_key(
+        &self,
+        project: ProjectId,
+        source: &Source,
+    ) -> Result<Result<Option<SourceKey>, KeyRefused>> {
         let Some(name) = source.credential() else {
             return Ok(Ok(None));
         };

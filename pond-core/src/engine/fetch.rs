@@ -51,7 +51,10 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, project: ProjectId, inputs:
 async fn key(parts: &Parts, project: ProjectId, source: &Source) -> Result<Option<SourceKey>, Failure> {
     let key = parts.config.source_key(project, source).await.map_err(|error| {
         tracing::warn!(%error, "a source's credential cannot be opened");
-        Failure::new(FailureCode::SourceFailed, format!("source {}: its credential cannot be opened", source.label))
+        Failure::new(
+            FailureCode::SourceFailed,
+            format!("source {}: its credential cannot be opened", source.label),
+        )
     })?;
     key.map_err(|refused| {
         let code = match refused {

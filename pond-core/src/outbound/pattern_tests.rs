@@ -107,7 +107,11 @@ fn c17_48_what_is_no_host_rule_is_refused() {
         "[::1]x",
         &long,
     ] {
-        assert!(HostPattern::parse(text).is_err(), "{text:?} is {:?}", HostPattern::parse(text));
+        assert!(
+            HostPattern::parse(text).is_err(),
+            "{text:?} is {:?}",
+            HostPattern::parse(text)
+        );
     }
     assert_eq!(HostPattern::parse_exact(".example.com"), Err(BadPattern::NotExact));
     assert!(HostPattern::parse_exact("example.com:8443").is_ok());
@@ -134,7 +138,11 @@ fn one_rule_lies_within_another() {
         ("a.example.com", ".example.com", false),
         (".b.example.com", ".example.com", false),
     ] {
-        assert_eq!(pattern(wide).admits_all_of(&pattern(narrow)), within, "{narrow} within {wide}");
+        assert_eq!(
+            pattern(wide).admits_all_of(&pattern(narrow)),
+            within,
+            "{narrow} within {wide}"
+        );
     }
     assert!(pattern("example.com").forbids_all_of(&pattern("example.com:9")));
     assert!(!pattern("example.com:9").forbids_all_of(&pattern("example.com")));

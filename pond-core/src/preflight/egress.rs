@@ -15,7 +15,9 @@ impl Check for Egress {
     async fn check(&self, subject: &Subject<'_>, found: &mut Vec<Problem>) {
         for (index, stage, swarm) in swarms(subject.definition) {
             let Ok(block) = &swarm.sandbox else { continue };
-            let Some((message, fix)) = narrowed(block, subject) else { continue };
+            let Some((message, fix)) = narrowed(block, subject) else {
+                continue;
+            };
             let problem = of_stage(stage, Severity::Warning, "egress_narrowed", &message, fix);
             found.push(Problem {
                 pointer: pointer(index, "sandbox/allow_hosts"),
@@ -31,14 +33,26 @@ fn narrowed(block: &SandboxBlock, subject: &Subject<'_>) -> Option<(String, &'st
         return None;
     }
     if block.profile != Profile::UntrustedCodeWrite {
-        let message = format!("allow_hosts is dropped: profile '{}' has no egress proxy", block.profile.as_str());
-        return Some((message, "Take executor.sandbox.allow_hosts out, or use profile untrusted-code-write."));
+        let message = format!(
+            "allow_hosts is dropped: profile '{}' has no egress proxy",
+            block.profile.as_str()
+        );
+        return Some((
+            message,
+            "Take executor.sandbox.allow_hosts out, or use profile untrusted-code-write.",
+        ));
     }
     let policy = EgressPolicy::new(&subject.effective.egress(), &block.allow_hosts, &[]);
     let beyond: Vec<&str> = policy.narrowed().iter().map(HostPattern::as_str).collect();
     if !beyond.is_empty() {
-        let message = format!("allow_hosts goes beyond the egress rules in scope; dropped: {}", beyond.join(", "));
-        return Some((message, "Have an admin allow them (pond egress set HOST), or take them out of executor.sandbox.allow_hosts."));
+        let message = format!(
+            "allow_hosts goes beyond the egress rules in scope; dropped: {}",
+            beyond.join(", ")
+        );
+        return Some((
+            message,
+            "Have an admin allow them (pond egress set HOST), or take them out of executor.sandbox.allow_hosts.",
+        ));
     }
     // Until the proxy is there every host is dropped, and saying less would be a promise.
     Some((

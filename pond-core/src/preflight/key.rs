@@ -33,9 +33,13 @@ fn problem(index: usize, source: &Source, name: &str, refused: KeyRefused) -> Pr
         KeyRefused::Missing | KeyRefused::Provider(_) => {
             format!("Store it: pond credential set {name} --provider {provider} --host HOST, with its secrets.")
         }
-        KeyRefused::Lacks(secret) => format!("Store it again with all of its secrets: pond credential set {name} --secret {secret}."),
+        KeyRefused::Lacks(secret) => {
+            format!("Store it again with all of its secrets: pond credential set {name} --secret {secret}.")
+        }
         KeyRefused::Place => {
-            format!("Use another credential, or store {name} again with this host (and bucket) and its secrets: pond credential set {name} --host HOST.")
+            format!(
+                "Use another credential, or store {name} again with this host (and bucket) and its secrets: pond credential set {name} --host HOST."
+            )
         }
     };
     Problem {

@@ -36,7 +36,10 @@ pub fn extract_compressed(mut reader: impl BufRead, into: &Path, limits: Limits)
 
 fn bounded(reader: impl Read, into: &Path, limits: Limits) -> Result<Stats, TreeError> {
     let over = Cell::new(false);
-    let most = limits.bytes.saturating_add(limits.files.saturating_mul(AROUND)).saturating_add(1 << 20);
+    let most = limits
+        .bytes
+        .saturating_add(limits.files.saturating_mul(AROUND))
+        .saturating_add(1 << 20);
     let counted = Counted {
         reader,
         left: most,
@@ -116,7 +119,11 @@ mod tests {
     fn unpack(bytes: &[u8]) -> (tempfile::TempDir, Result<Stats, TreeError>) {
         let folder = tempfile::tempdir().unwrap();
         let unpacked = extract_compressed(bytes, &folder.path().join("into"), LIMITS);
-        assert_eq!(folder.path().join("into").exists(), unpacked.is_ok(), "what failed leaves nothing");
+        assert_eq!(
+            folder.path().join("into").exists(),
+            unpacked.is_ok(),
+            "what failed leaves nothing"
+        );
         (folder, unpacked)
     }
 
@@ -136,12 +143,18 @@ mod tests {
         let large = tar(&[("large", &zeros)]);
         // Left out of the tree, so that its own count of content never sees them.
         let many: Vec<(String, &[u8])> = (0..16).map(|n| (format!(".git/{n}"), &zeros[..1 << 20])).collect();
-        let hidden = tar(&many.iter().map(|(name, content)| (name.as_str(), *content)).collect::<Vec<_>>());
+        let hidden = tar(&many
+            .iter()
+            .map(|(name, content)| (name.as_str(), *content))
+            .collect::<Vec<_>>());
         for archive in [&large, &hidden] {
             for bytes in [gzip(archive), zstd(archive)] {
                 assert!(bytes.len() < 64 << 10, "it is small as sent");
                 let (_folder, unpacked) = unpack(&bytes);
-                assert!(matches!(unpacked, Err(TreeError::TooLarge(Excess::Bytes(_)))), "{unpacked:?}");
+                assert!(
+                    matches!(unpacked, Err(TreeError::TooLarge(Excess::Bytes(_)))),
+                    "{unpacked:?}"
+                );
             }
         }
     }
@@ -153,7 +166,13 @@ mod tests {
         let mut flipped = zstded.clone();
         let last = flipped.len() - 6;
         flipped[last] ^= 0xff;
-        for bytes in [&gzipped[..gzipped.len() / 2], &zstded[..zstded.len() / 2], &flipped, &plain[..700], b"PK\x03\x04 no tar at all"] {
+        for bytes in [
+            &gzipped[..gzipped.len() / 2],
+            &zstded[..zstded.len() / 2],
+            &flipped,
+            &plain[..700],
+            b"PK\x03\x04 no tar at all",
+        ] {
             let (_folder, unpacked) = unpack(bytes);
             assert!(matches!(unpacked, Err(TreeError::Malformed(_))), "{unpacked:?}");
         }

@@ -91,7 +91,11 @@ pub fn fits(source: &Source, credential: &Credential) -> Result<(), KeyRefused> 
     if let Some(lacking) = needed.iter().find(|name| !credential.secret_keys.contains(**name)) {
         return Err(KeyRefused::Lacks(lacking));
     }
-    if covered(source, credential) { Ok(()) } else { Err(KeyRefused::Place) }
+    if covered(source, credential) {
+        Ok(())
+    } else {
+        Err(KeyRefused::Place)
+    }
 }
 
 /// Whether host, port and path (with bucket and prefix, which are its beginning) are among the credential's.
@@ -100,8 +104,12 @@ fn covered(source: &Source, credential: &Credential) -> bool {
     match &source.kind {
         Kind::GitHttps(git) => covers(git.url.host(), git.url.port(), git.url.url().path()),
         Kind::S3(s3) => {
-            let Ok(url) = url::Url::parse(&s3.endpoint()) else { return false };
-            let Some(Ok(host)) = url.host_str().map(Host::parse) else { return false };
+            let Ok(url) = url::Url::parse(&s3.endpoint()) else {
+                return false;
+            };
+            let Some(Ok(host)) = url.host_str().map(Host::parse) else {
+                return false;
+            };
             let port = url.port_or_known_default().unwrap_or_default();
             let base = url.path().trim_end_matches('/');
             let path = format!("{base}/{}/{}", s3.bucket, s3.prefix);
@@ -178,23 +186,73 @@ mod tests {
     #[test]
     fn c17_85_a_credential_is_for_its_places_alone() {
         let git = |url: &str| source("git_https", json!({"url": url, "credential": "c"}));
-        let s3 = |bucket: &str, prefix: &str| source("s3", json!({"bucket": bucket, "prefix": prefix, "region": "eu-west-1"}));
+        let s3 = |bucket: &str, prefix: &str| {
+            source("s3", json!({"bucket": bucket, "prefix": prefix, "region": "eu-west-1"}))
+        };
         let aws = [ACCESS_KEY, SECRET_KEY];
         let home = "s3.eu-west-1.amazonaws.com";
         for (source, credential, expected) in [
-            (git("https://git.test/acme/app"), credential("git", &["git.test/acme"], &[], &[GIT_TOKEN]), Ok(())),
-            (git("https://git.test/acme-x/app"), credential("git", &["git.test/acme"], &[], &[GIT_TOKEN]), Err(KeyRefused::Place)),
-            (git("https://git.test:8443/acme"), credential("git", &["git.test"], &[], &[GIT_TOKEN]), Err(KeyRefused::Place)),
-            (git("https://evil.test/acme"), credential("git", &["git.test"], &[], &[GIT_TOKEN]), Err(KeyRefused::Place)),
-            (git("https://git.test/acme"), credential("s3", &["git.test"], &["bbb"], &aws), Err(KeyRefused::Provider("git"))),
-            (git("https://git.test/acme"), credential("git", &["git.test"], &[], &[]), Err(KeyRefused::Lacks(GIT_TOKEN))),
+            (
+                git("https://git.test/acme/app"),
+                credential("git", &["git.test/acme"], &[], &[GIT_TOKEN]),
+                Ok(()),
+            ),
+            (
+                git("https://git.test/acme-x/app"),
+                credential("git", &["git.test/acme"], &[], &[GIT_TOKEN]),
+                Err(KeyRefused::Place),
+            ),
+            (
+                git("https://git.test:8443/acme"),
+                credential("git", &["git.test"], &[], &[GIT_TOKEN]),
+                Err(KeyRefused::Place),
+            ),
+            (
+                git("https://evil.test/acme"),
+                credential("git", &["git.test"], &[], &[GIT_TOKEN]),
+                Err(KeyRefused::Place),
+            ),
+            (
+                git("https://git.test/acme"),
+                credential("s3", &["git.test"], &["bbb"], &aws),
+                Err(KeyRefused::Provider("git")),
+            ),
+            (
+                git("https://git.test/acme"),
+                credential("git", &["git.test"], &[], &[]),
+                Err(KeyRefused::Lacks(GIT_TOKEN)),
+            ),
             (s3("bbb", "p/"), credential("s3", &[home], &["bbb"], &aws), Ok(())),
-            (s3("bbb", "p/"), credential("s3", &[home], &["ccc"], &aws), Err(KeyRefused::Place)),
-            (s3("bbb", "p/"), credential("s3", &["s3.us-east-1.amazonaws.com"], &["bbb"], &aws), Err(KeyRefused::Place)),
-            (s3("bbb", "p/x"), credential("s3", &["s3.eu-west-1.amazonaws.com/bbb/p"], &["bbb"], &aws), Ok(())),
-            (s3("bbb", "px"), credential("s3", &["s3.eu-west-1.amazonaws.com/bbb/p"], &["bbb"], &aws), Err(KeyRefused::Place)),
-            (s3("bbb", ""), credential("s3", &[home], &["bbb"], &[ACCESS_KEY]), Err(KeyRefused::Lacks(SECRET_KEY))),
-            (source("tarball", json!({"url": "https://git.test/a"})), credential("git", &["git.test"], &[], &[GIT_TOKEN]), Err(KeyRefused::Place)),
+            (
+                s3("bbb", "p/"),
+                credential("s3", &[home], &["ccc"], &aws),
+                Err(KeyRefused::Place),
+            ),
+            (
+                s3("bbb", "p/"),
+                credential("s3", &["s3.us-east-1.amazonaws.com"], &["bbb"], &aws),
+                Err(KeyRefused::Place),
+            ),
+            (
+                s3("bbb", "p/x"),
+                credential("s3", &["s3.eu-west-1.amazonaws.com/bbb/p"], &["bbb"], &aws),
+                Ok(()),
+            ),
+            (
+                s3("bbb", "px"),
+                credential("s3", &["s3.eu-west-1.amazonaws.com/bbb/p"], &["bbb"], &aws),
+                Err(KeyRefused::Place),
+            ),
+            (
+                s3("bbb", ""),
+                credential("s3", &[home], &["bbb"], &[ACCESS_KEY]),
+                Err(KeyRefused::Lacks(SECRET_KEY)),
+            ),
+            (
+                source("tarball", json!({"url": "https://git.test/a"})),
+                credential("git", &["git.test"], &[], &[GIT_TOKEN]),
+                Err(KeyRefused::Place),
+            ),
         ] {
             assert_eq!(fits(&source, &credential), expected, "{source:?} with {credential:?}");
         }

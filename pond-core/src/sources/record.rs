@@ -208,7 +208,8 @@ fn s3(value: &Value, at: String, allow: &AllowPrivate, faults: &mut Vec<Fault>) 
     let region = fields.read_optional("region", |text| {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let sane = (1..=64).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-');
-        sane.then(|| text.to_owned()).ok_or("must be 1 to 64 of a-z, 0-9 and '-'")
+        sane.then(|| text.to_owned())
+            .ok_or("must be 1 to 64 of a-z, 0-9 and '-'")
     });
     let endpoint_url = fields.read_optional("endpoint_url", |text| {
         let url = OutboundUrl::parse(text, Purpose::S3, allow).map_err(|bad| bad.to_string())?;
@@ -380,11 +381,18 @@ mod tests {
                 "bucket": "my-bucket", "prefix": "", "region": "eu-west-1", "endpoint_url": "https://s3.example.com/base/"}},
         ]);
         let sources = parse(&list, "/sources", &AllowPrivate::default()).unwrap();
-        let Kind::Tarball(tarball) = &sources[0].kind else { panic!("{sources:?}") };
+        let Kind::Tarball(tarball) = &sources[0].kind else {
+            panic!("{sources:?}")
+        };
         assert_eq!(tarball.sha256, Some("a".repeat(64)));
-        let (Kind::S3(aws), Kind::S3(other)) = (&sources[1].kind, &sources[2].kind) else { panic!("{sources:?}") };
+        let (Kind::S3(aws), Kind::S3(other)) = (&sources[1].kind, &sources[2].kind) else {
+            panic!("{sources:?}")
+        };
         assert_eq!(aws.endpoint(), "https://s3.us-east-1.amazonaws.com");
-        assert_eq!((other.endpoint().as_str(), other.region()), ("https://s3.example.com/base", "eu-west-1"));
+        assert_eq!(
+            (other.endpoint().as_str(), other.region()),
+            ("https://s3.example.com/base", "eu-west-1")
+        );
         assert_eq!((sources[0].credential(), sources[1].credential()), (None, Some("c")));
 
         let bad = |config: Value| pointers(&json!([{"label": "s", "kind": "s3", "config": config}]));
@@ -392,7 +400,16 @@ mod tests {
             ("bucket", vec!["b", "b/c", "..", "a..b", ".bc", "Bcd", "a b"]),
             ("prefix", vec!["../x", "a/../b", "a/./b", "a\u{0}"]),
             ("region", vec!["", "a.evil", "eu/west", "-x"]),
-            ("endpoint_url", vec!["http://a/", "https://127.0.0.1/", "https://u@a/", "https://a/?x=1", "https://a/#x"]),
+            (
+                "endpoint_url",
+                vec![
+                    "http://a/",
+                    "https://127.0.0.1/",
+                    "https://u@a/",
+                    "https://a/?x=1",
+                    "https://a/#x",
+                ],
+            ),
         ] {
             for value in values {
                 let mut config = json!({"bucket": "my-bucket", "prefix": "p/"});

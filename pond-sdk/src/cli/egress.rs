@@ -94,7 +94,13 @@ fn show(rules: &[EgressRule], console: &mut Console) -> Result<Exit, Fault> {
     let mut table = Table::new(&["HOST", "ACTION", "UPGRADE", "SCOPE", "UPDATED"]);
     for entry in rules {
         let upgrade = if entry.upgrade { "yes" } else { "no" };
-        table.row([&entry.host, entry.action.as_str(), upgrade, entry.scope.as_str(), &entry.updated_at]);
+        table.row([
+            &entry.host,
+            entry.action.as_str(),
+            upgrade,
+            entry.scope.as_str(),
+            &entry.updated_at,
+        ]);
     }
     console.table(&table)?;
     Ok(Exit::Ok)

@@ -397,6 +397,16 @@ async fn every_noun_reaches_its_route() {
             json!({"preset": "codex", "key": "c"}),
         ),
         (
+            vec!["egress", "set", ".example.com"],
+            "/v1/admin/egress",
+            json!({"host": ".example.com", "action": "allow", "upgrade": false}),
+        ),
+        (
+            vec!["egress", "set", "x.test:8443", "--action", "deny", "--upgrade"],
+            "/v1/admin/egress",
+            json!({"host": "x.test:8443", "action": "deny", "upgrade": true}),
+        ),
+        (
             vec!["variable", "set", "N", "v"],
             "/v1/admin/variables",
             json!({"name": "N", "value": "v"}),

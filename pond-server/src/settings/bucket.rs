@@ -21,7 +21,9 @@ pub(super) fn read(reader: &mut Reader<'_>, url: &str) -> Option<S3Place> {
     let secret_access_key = required(reader, "AWS_SECRET_ACCESS_KEY");
     let session_token = reader.secret("AWS_SESSION_TOKEN");
     let region = first(reader, ["AWS_REGION", "AWS_DEFAULT_REGION"], |text| {
-        let sane = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let sane = text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         sane.then(|| text.to_owned())
     });
     let endpoint = first(reader, ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"], |text| {

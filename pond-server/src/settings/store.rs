@@ -139,7 +139,9 @@ fn blobs(reader: &mut Reader<'_>, state_dir: &std::path::Path, url: &StoreUrl) -
             .ok()
     };
     let given = match reader.text("POND_BLOB_URL") {
-        Some(text) if text.starts_with("s3://") => return bucket::read(reader, text).map_or(Blobs::Memory, Blobs::Bucket),
+        Some(text) if text.starts_with("s3://") => {
+            return bucket::read(reader, text).map_or(Blobs::Memory, Blobs::Bucket);
+        }
         Some(_) => reader.parsed("POND_BLOB_URL", folder, "file:///… or s3://bucket/prefix"),
         None => None,
     };

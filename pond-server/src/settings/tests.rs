@@ -102,34 +102,87 @@ fn c17_109_several_servers_need_what_they_share() {
 #[test]
 fn c17_109_a_bucket_is_shared_by_nature() {
     let postgres = ("POND_DATABASE_URL", "postgres://u:CANARY@h/db");
-    let server = [postgres, ("POND_MASTER_KEY", KEY), ("POND_SERVICE_TOKEN", "a-token-of-the-service")];
-    let keys = [("AWS_ACCESS_KEY_ID", "AKIDCANARY"), ("AWS_SECRET_ACCESS_KEY", "CANARY-secret")];
+    let server = [
+        postgres,
+        ("POND_MASTER_KEY", KEY),
+        ("POND_SERVICE_TOKEN", "a-token-of-the-service"),
+    ];
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "AKIDCANARY"),
+        ("AWS_SECRET_ACCESS_KEY", "CANARY-secret"),
+    ];
     let bucket = ("POND_BLOB_URL", "s3://my-bucket/pond/blobs/");
     let all: Vec<_> = server.into_iter().chain(keys).chain([bucket]).collect();
     let settings = read(&all).unwrap();
-    let Blobs::Bucket(place) = &settings.store.blobs else { panic!("a bucket") };
-    assert_eq!((place.bucket.as_str(), place.prefix.as_str(), place.region.as_str()), ("my-bucket", "pond/blobs", "us-east-1"));
-    assert_eq!((place.secret_access_key.expose(), settings.warnings.len()), ("CANARY-secret", 0));
+    let Blobs::Bucket(place) = &settings.store.blobs else {
+        panic!("a bucket")
+    };
+    assert_eq!(
+        (place.bucket.as_str(), place.prefix.as_str(), place.region.as_str()),
+        ("my-bucket", "pond/blobs", "us-east-1")
+    );
+    assert_eq!(
+        (place.secret_access_key.expose(), settings.warnings.len()),
+        ("CANARY-secret", 0)
+    );
     assert!(!format!("{settings:?}").contains("CANARY"));
 
-    let with = |more: &[(&'static str, &'static str)]| read(&keys.into_iter().chain([bucket]).chain(more.iter().copied()).collect::<Vec<_>>());
-    assert_eq!(read(&[bucket]).err().unwrap(), ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]);
+    let with = |more: &[(&'static str, &'static str)]| {
+        read(
+            &keys
+                .into_iter()
+                .chain([bucket])
+                .chain(more.iter().copied())
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(
+        read(&[bucket]).err().unwrap(),
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    );
     assert_eq!(with(&[("AWS_REGION", "CANARY REGION")]).err().unwrap(), ["AWS_REGION"]);
     for endpoint in ["CANARY", "ftp://CANARY", "https://u:CANARY@h", "https://h/?CANARY"] {
-        assert_eq!(with(&[("AWS_ENDPOINT_URL", endpoint)]).err().unwrap(), ["AWS_ENDPOINT_URL"], "{endpoint}");
+        assert_eq!(
+            with(&[("AWS_ENDPOINT_URL", endpoint)]).err().unwrap(),
+            ["AWS_ENDPOINT_URL"],
+            "{endpoint}"
+        );
     }
-    for url in ["s3://", "s3://CANARY", "s3://my-bucket/a b", "s3://my-bucket//a", "s3://my-bucket/../a", "s3://my-bucket/a?x"] {
-        assert_eq!(read(&[keys[0], keys[1], ("POND_BLOB_URL", url)]).err().unwrap(), ["POND_BLOB_URL"], "{url}");
+    for url in [
+        "s3://",
+        "s3://CANARY",
+        "s3://my-bucket/a b",
+        "s3://my-bucket//a",
+        "s3://my-bucket/../a",
+        "s3://my-bucket/a?x",
+    ] {
+        assert_eq!(
+            read(&[keys[0], keys[1], ("POND_BLOB_URL", url)]).err().unwrap(),
+            ["POND_BLOB_URL"],
+            "{url}"
+        );
     }
-    assert_eq!(with(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:8333")]).unwrap().warnings, [""; 0]);
-    assert_eq!(with(&[("AWS_ENDPOINT_URL_S3", "http://storage.test")]).unwrap().warnings.len(), 1);
+    assert_eq!(
+        with(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:8333")]).unwrap().warnings,
+        [""; 0]
+    );
+    assert_eq!(
+        with(&[("AWS_ENDPOINT_URL_S3", "http://storage.test")])
+            .unwrap()
+            .warnings
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn logs_and_artifacts_are_kept_ninety_days_unless_told() {
     use pond_core::runs::Retention;
     assert_eq!(read(&[]).unwrap().engine.retention, Retention::days(90));
-    assert_eq!(read(&[("POND_RETENTION_DAYS", "7")]).unwrap().engine.retention, Retention::days(7));
+    assert_eq!(
+        read(&[("POND_RETENTION_DAYS", "7")]).unwrap().engine.retention,
+        Retention::days(7)
+    );
 }
 
 #[test]

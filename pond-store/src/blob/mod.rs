@@ -127,7 +127,11 @@ impl BlobStore for Blobs {
     }
 
     async fn delete_under(&self, folder: &str) -> Result<(), BlobError> {
-        let below = self.objects.list(Some(&path(folder)?)).map_ok(|found| found.location).boxed();
+        let below = self
+            .objects
+            .list(Some(&path(folder)?))
+            .map_ok(|found| found.location)
+            .boxed();
         let mut deleted = self.objects.delete_stream(below);
         while let Some(one) = deleted.next().await {
             match one {

@@ -150,7 +150,8 @@ impl HttpConnector for Ready {
 impl HttpService for Ready {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let request = request.map(reqwest::Body::wrap);
-        let request = reqwest::Request::try_from(request).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let request =
+            reqwest::Request::try_from(request).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let response = self.0.execute(request).await.map_err(http_error)?;
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         let body = http_body_util::BodyExt::map_err(body, http_error);

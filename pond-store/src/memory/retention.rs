@@ -17,7 +17,9 @@ impl RetentionStore for Memory {
         let mut old: Vec<RunId> = state
             .runs
             .iter()
-            .filter(|(id, record)| page.after.is_none_or(|after| **id > after) && **id < first_id(cutoff) && record.has_events())
+            .filter(|(id, record)| {
+                page.after.is_none_or(|after| **id > after) && **id < first_id(cutoff) && record.has_events()
+            })
             .map(|(id, _)| *id)
             .collect();
         old.sort_unstable();

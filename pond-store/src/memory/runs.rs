@@ -8,7 +8,9 @@ use pond_core::clock::Timestamp;
 use pond_core::event::{Event, EventNumber, NumberedEvent};
 use pond_core::id::{EngineId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::runs::{Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::store::StoreError;
 use pond_core::usage::{UsageEntry, UsageTotals};

@@ -158,6 +158,8 @@ fn not_opened() -> SourceError {
 
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fetcher").field("caps", &self.caps).finish_non_exhaustive()
+        f.debug_struct("Fetcher")
+            .field("caps", &self.caps)
+            .finish_non_exhaustive()
     }
 }

@@ -64,7 +64,9 @@ pub(super) async fn follow(
             return Err(FollowError::NoPlace);
         }
         let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let target = location.and_then(|text| place.url().join(text).ok()).ok_or(FollowError::NoPlace)?;
+        let target = location
+            .and_then(|text| place.url().join(text).ok())
+            .ok_or(FollowError::NoPlace)?;
         place = OutboundUrl::parse(target.as_str(), purpose, dialer.allow())?;
         next = request(&method, &place)?;
     }

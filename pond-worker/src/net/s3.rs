@@ -60,7 +60,9 @@ impl S3Fetcher {
         into: &Path,
     ) -> Result<String, SourceError> {
         let late = |_| SourceError::Failed(format!("fetching took longer than {} seconds", FETCH_TIMEOUT.as_secs()));
-        timeout(FETCH_TIMEOUT, self.objects(s3, key, into)).await.map_err(late)??;
+        timeout(FETCH_TIMEOUT, self.objects(s3, key, into))
+            .await
+            .map_err(late)??;
         let (tree, limits) = (into.to_owned(), self.limits);
         let found = tokio::task::spawn_blocking(move || digest(&tree, limits))
             .await
@@ -68,7 +70,9 @@ impl S3Fetcher {
         match pin {
             Some(wanted) if wanted != found => {
                 remove(into);
-                Err(SourceError::Failed("the objects are not those that were fetched before".into()))
+                Err(SourceError::Failed(
+                    "the objects are not those that were fetched before".into(),
+                ))
             }
             _ => Ok(found),
         }
@@ -76,7 +80,9 @@ impl S3Fetcher {
 
     /// Whether the bucket answers and has an object with the prefix. One request.
     pub(super) async fn reachable(&self, s3: &S3, key: Option<&S3Key>) -> bool {
-        let Ok((bucket, _)) = self.bucket(s3, key) else { return false };
+        let Ok((bucket, _)) = self.bucket(s3, key) else {
+            return false;
+        };
         let options = PaginatedListOptions {
             max_keys: Some(1),
             ..PaginatedListOptions::default()
@@ -137,7 +143,9 @@ impl S3Fetcher {
                 }
             }
         };
-        let bucket = builder.build().map_err(|_| bad("its settings do not fit together".into()))?;
+        let bucket = builder
+            .build()
+            .map_err(|_| bad("its settings do not fit together".into()))?;
         Ok((bucket, trouble))
     }
 
@@ -169,7 +177,9 @@ impl S3Fetcher {
         }
         let items = places(found, &s3.prefix);
         if items.is_empty() {
-            return Err(SourceError::Failed("the bucket has no object that starts with the prefix".into()));
+            return Err(SourceError::Failed(
+                "the bucket has no object that starts with the prefix".into(),
+            ));
         }
         Ok(items)
     }
@@ -286,7 +296,10 @@ fn prefix(s3: &S3) -> Option<&str> {
 /// The place of each object in the tree: its name without the folder part of the prefix. Empty objects that only mark a folder
 /// are left out.
 fn places(mut found: Vec<ObjectMeta>, prefix: &str) -> Vec<Item> {
-    let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]).trim_start_matches('/');
+    let folder = prefix
+        .rfind('/')
+        .map_or("", |slash| &prefix[..=slash])
+        .trim_start_matches('/');
     found.sort_by(|one, other| one.location.as_ref().cmp(other.location.as_ref()));
     let names: Vec<String> = found.iter().map(|meta| format!("{}/", meta.location)).collect();
     let is_folder = |at: usize| {

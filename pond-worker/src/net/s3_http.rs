@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt, Limited};
+use hyper::StatusCode;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient as ObjectClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
@@ -25,8 +26,16 @@ const MAX_WHOLE: usize = 16 << 20;
 pub(super) struct Trouble(Arc<Mutex<Option<String>>>);
 
 impl Trouble {
-    fn note(&self, error: &FollowError) {
-        *self.0.lock().expect("no holder of this lock panics") = Some(error.to_string());
+    fn note(&self, why: String) {
+        *self.0.lock().expect("no holder of this lock panics") = Some(why);
+    }
+
+    fn note_answer(&self, status: StatusCode) {
+        match status.as_u16() {
+            401 | 403 => self.note("the service refuses it; it may need a credential, or another one".into()),
+            404 => self.note("there is no such bucket or object".into()),
+            _ => {}
+        }
     }
 
     /// An error of the library as something a user may read: by meaning alone, since its own text tells of places.
@@ -35,10 +44,6 @@ impl Trouble {
         let noted = self.0.lock().expect("no holder of this lock panics").clone();
         let why = match (error, noted) {
             (_, Some(noted)) => noted,
-            (E::NotFound { .. }, None) => "there is no such bucket or object".into(),
-            (E::PermissionDenied { .. } | E::Unauthenticated { .. }, None) => {
-                "the service refuses it; it may need a credential, or another one".into()
-            }
             (E::InvalidPath { .. }, None) => "it has an object whose name is no path".into(),
             _ => "the service does not answer as one should".into(),
         };
@@ -88,7 +93,7 @@ impl HttpService for Dialled {
             follow(&self.client, &self.dialer, Purpose::S3, &place, request).await
         };
         let answer = followed.await.map_err(|error| {
-            self.trouble.note(&error);
+            self.trouble.note(error.to_string());
             let kind = match error.may_pass() {
                 true => HttpErrorKind::Connect,
                 false => HttpErrorKind::Unknown,
@@ -96,6 +101,7 @@ impl HttpService for Dialled {
             HttpError::new(kind, error)
         })?;
         let (head, body) = answer.into_parts();
+        self.trouble.note_answer(head.status);
         let whole = lists || !head.status.is_success();
         let most = if whole { MAX_WHOLE } else { usize::MAX };
         let body = Limited::new(body, most).map_err(broken);

@@ -42,13 +42,24 @@ impl TarballFetcher {
 
     /// Fetches and unpacks; returns the SHA-256 of what was sent, in hex. What is not what was asked for is not unpacked.
     pub(super) async fn fetch(&self, tarball: &Tarball, pin: Option<&str>, into: &Path) -> Result<String, SourceError> {
-        let late = |_| SourceError::Failed(format!("fetching took longer than {} seconds", DOWNLOAD_TIMEOUT.as_secs()));
-        let (file, found) = timeout(DOWNLOAD_TIMEOUT, self.download(tarball)).await.map_err(late)??;
+        let late = |_| {
+            SourceError::Failed(format!(
+                "fetching took longer than {} seconds",
+                DOWNLOAD_TIMEOUT.as_secs()
+            ))
+        };
+        let (file, found) = timeout(DOWNLOAD_TIMEOUT, self.download(tarball))
+            .await
+            .map_err(late)??;
         if tarball.sha256.as_deref().is_some_and(|wanted| wanted != found) {
-            return Err(SourceError::Failed(format!("the archive's sha256 is {found}, which is not the one asked for")));
+            return Err(SourceError::Failed(format!(
+                "the archive's sha256 is {found}, which is not the one asked for"
+            )));
         }
         if pin.is_some_and(|wanted| wanted != found) {
-            return Err(SourceError::Failed("the archive is not the one that was fetched before".into()));
+            return Err(SourceError::Failed(
+                "the archive is not the one that was fetched before".into(),
+            ));
         }
         let (into, limits) = (into.to_owned(), self.limits);
         let unpack = move || extract_compressed(BufReader::new(file), &into, limits);
@@ -68,7 +79,14 @@ impl TarballFetcher {
     async fn ask(&self, method: &Method, url: &OutboundUrl) -> Result<Response<Incoming>, FollowError> {
         // Settings may have changed since the source was accepted.
         let url = OutboundUrl::parse(url.as_str(), Purpose::Tarball, self.dialer.allow())?;
-        follow(&self.client, &self.dialer, Purpose::Tarball, &url, request(method, &url)?).await
+        follow(
+            &self.client,
+            &self.dialer,
+            Purpose::Tarball,
+            &url,
+            request(method, &url)?,
+        )
+        .await
     }
 
     /// Downloads to a file that has no name, so that nothing is left of it whatever happens.
@@ -77,7 +95,9 @@ impl TarballFetcher {
         let answer = self.ask(&Method::GET, &tarball.url).await.map_err(failed)?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
-            return Err(SourceError::Failed(format!("the archive cannot be fetched: the host answers {status}")));
+            return Err(SourceError::Failed(format!(
+                "the archive cannot be fetched: the host answers {status}"
+            )));
         }
         let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(&self.scratch).map_err(disk)?);
         let digest = self.save(answer.into_body(), &mut file).await?;
@@ -90,7 +110,9 @@ impl TarballFetcher {
         let broken = || SourceError::Failed("the archive cannot be fetched: the connection broke".into());
         let (mut size, mut hash) = (0u64, Sha256::new());
         while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| broken())? {
-            let Ok(bytes) = frame.map_err(|_| broken())?.into_data() else { continue };
+            let Ok(bytes) = frame.map_err(|_| broken())?.into_data() else {
+                continue;
+            };
             size = size.saturating_add(bytes.len() as u64);
             if size > self.limits.bytes {
                 return Err(SourceError::TooLarge(Excess::Bytes(self.limits.bytes)));

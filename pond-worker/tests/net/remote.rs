@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use pond_core::outbound::AllowPrivate;
 use pond_core::secret::Secret;
-use pond_core::sources::{Caps, FolderScope, GitKey, Resolved, S3Key, Source, SourceError, SourceFetch, SourceKey, parse};
+use pond_core::sources::{
+    Caps, FolderScope, GitKey, Resolved, S3Key, Source, SourceError, SourceFetch, SourceKey, parse,
+};
 use pond_store::testing::test_bucket;
 use pond_worker::net::testing::{CountingListener, GitBehaviour, GitRepo, GitServer};
 use pond_worker::net::{Dialer, DialerSettings, Fetcher, FetcherSettings};
@@ -64,8 +66,15 @@ impl World {
     /// Fetches into a fresh folder and checks that nothing else is left behind.
     async fn fetch(&self, source: &Source, key: Option<&SourceKey>, pin: Option<&str>) -> Result<String, SourceError> {
         let _ = fs::remove_dir_all(self.target());
-        let fetched = self.fetcher.fetch(source, key, pin, &FolderScope::Root, &self.target()).await;
-        assert_eq!(fs::read_dir(self.temp.path().join("scratch")).unwrap().count(), 0, "no partial file");
+        let fetched = self
+            .fetcher
+            .fetch(source, key, pin, &FolderScope::Root, &self.target())
+            .await;
+        assert_eq!(
+            fs::read_dir(self.temp.path().join("scratch")).unwrap().count(),
+            0,
+            "no partial file"
+        );
         assert_eq!(self.target().exists(), fetched.is_ok(), "a failed fetch leaves nothing");
         fetched.map(|resolved| match resolved {
             Resolved::Digest(hex) => hex,
@@ -135,14 +144,24 @@ async fn tarballs_are_fetched_and_held_to_their_digest() {
         assert_eq!(world.read("sub/b.txt"), "two");
         assert_eq!(world.fetch(&source, None, Some(&digest)).await, Ok(digest.clone()));
         let moved = world.fetch(&source, None, Some(&"0".repeat(64))).await.unwrap_err();
-        assert!(moved.to_string().contains("not the one that was fetched before"), "{moved}");
+        assert!(
+            moved.to_string().contains("not the one that was fetched before"),
+            "{moved}"
+        );
         let other = world.source("tarball", &json!({"url": url, "sha256": "f".repeat(64)}));
         let refused = world.fetch(&other, None, None).await.unwrap_err();
         assert_eq!(refused.code(), "source_failed");
         assert!(refused.to_string().contains(&digest), "{refused}");
     }
     let gone = world.source("tarball", &json!({"url": format!("http://{}/none", server.address())}));
-    assert!(world.fetch(&gone, None, None).await.unwrap_err().to_string().contains("404"));
+    assert!(
+        world
+            .fetch(&gone, None, None)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("404")
+    );
     assert!(!world.fetcher.reachable(&gone, None, &FolderScope::Root).await);
 }
 
@@ -150,7 +169,9 @@ async fn tarballs_are_fetched_and_held_to_their_digest() {
 async fn c17_37_hostile_and_oversize_tarballs_leave_nothing() {
     let server = MockServer::start().await;
     let world = World::new(&[format!("tarball={}", server.address())]);
-    let large: Vec<u8> = (0..CAP as u32 + 1).map(|at| (at * at >> 3) as u8).collect();
+    let large: Vec<u8> = (0..CAP as u32 + 1)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let many: Vec<(String, &[u8])> = (0..21).map(|at| (format!("f{at}"), &b"x"[..])).collect();
     let many: Vec<(&str, &[u8])> = many.iter().map(|(name, content)| (name.as_str(), *content)).collect();
     for (name, bytes, code) in [
@@ -162,11 +183,17 @@ async fn c17_37_hostile_and_oversize_tarballs_leave_nothing() {
         ("many", tar(&many), "source_too_large"),
     ] {
         serve(&server, &format!("/{name}"), &bytes).await;
-        let source = world.source("tarball", &json!({"url": format!("http://{}/{name}", server.address())}));
+        let source = world.source(
+            "tarball",
+            &json!({"url": format!("http://{}/{name}", server.address())}),
+        );
         let error = world.fetch(&source, None, None).await.unwrap_err();
         assert_eq!(error.code(), code, "{name}: {error}");
     }
-    let beside: Vec<_> = fs::read_dir(world.temp.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let beside: Vec<_> = fs::read_dir(world.temp.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(beside, ["scratch"], "nothing was written beside the target");
 }
 
@@ -184,7 +211,11 @@ async fn c17_35_redirects_are_few_and_each_judged() {
     redirect(&server, "/file", "file:///etc/passwd").await;
     redirect(&server, "/user", "https://u:p@example.com/").await;
     let source = |at: &str| world.source("tarball", &json!({"url": format!("http://{}{at}", server.address())}));
-    assert_eq!(world.fetch(&source("/3"), None, None).await, Ok(sha256(&bytes)), "three redirects are followed");
+    assert_eq!(
+        world.fetch(&source("/3"), None, None).await,
+        Ok(sha256(&bytes)),
+        "three redirects are followed"
+    );
     for (at, part) in [
         ("/4", "more than 3"),
         ("/inner", "redirects elsewhere"),
@@ -213,9 +244,18 @@ async fn objects_of_a_real_service_are_fetched() {
     let endpoint = place.endpoint.clone().unwrap();
     let host = endpoint.trim_start_matches("http://").to_owned();
     let blobs = pond_store::blobs_in_bucket(&place).unwrap();
-    for (key, size) in [("app/a", 5), ("app/sub/b", 70_000), ("app/sub/empty", 0), ("apple/c", 3), ("other/d", 1)] {
+    for (key, size) in [
+        ("app/a", 5),
+        ("app/sub/b", 70_000),
+        ("app/sub/empty", 0),
+        ("apple/c", 3),
+        ("other/d", 1),
+    ] {
         let bytes = Bytes::from(vec![b'x'; size]);
-        blobs.put(key, futures::stream::once(async { Ok(bytes) }).boxed(), 1 << 20).await.unwrap();
+        blobs
+            .put(key, futures::stream::once(async { Ok(bytes) }).boxed(), 1 << 20)
+            .await
+            .unwrap();
     }
     let world = World::new(&[format!("s3={host}")]);
     let key = s3_key(place.secret_access_key.expose());
@@ -225,26 +265,62 @@ async fn objects_of_a_real_service_are_fetched() {
     };
 
     let digest = world.fetch(&source("app/"), Some(&key), None).await.unwrap();
-    assert_eq!((world.read("a").as_str(), world.read("sub/b").len(), world.read("sub/empty").len()), ("xxxxx", 70_000, 0));
+    assert_eq!(
+        (
+            world.read("a").as_str(),
+            world.read("sub/b").len(),
+            world.read("sub/empty").len()
+        ),
+        ("xxxxx", 70_000, 0)
+    );
     assert!(!world.target().join("c").exists());
-    assert_eq!(world.fetch(&source("app/"), Some(&key), Some(&digest)).await, Ok(digest));
+    assert_eq!(
+        world.fetch(&source("app/"), Some(&key), Some(&digest)).await,
+        Ok(digest)
+    );
     world.fetch(&source("app"), Some(&key), None).await.unwrap();
-    assert_eq!((world.read("app/a").as_str(), world.read("apple/c").as_str()), ("xxxxx", "xxx"), "a prefix is no folder");
-    assert!(world.fetcher.reachable(&source("app/"), Some(&key), &FolderScope::Root).await);
+    assert_eq!(
+        (world.read("app/a").as_str(), world.read("apple/c").as_str()),
+        ("xxxxx", "xxx"),
+        "a prefix is no folder"
+    );
+    assert!(
+        world
+            .fetcher
+            .reachable(&source("app/"), Some(&key), &FolderScope::Root)
+            .await
+    );
 
-    let changed = world.fetch(&source("app/"), Some(&key), Some(&"0".repeat(64))).await.unwrap_err();
+    let changed = world
+        .fetch(&source("app/"), Some(&key), Some(&"0".repeat(64)))
+        .await
+        .unwrap_err();
     assert!(changed.to_string().contains("fetched before"), "{changed}");
     let nothing = world.fetch(&source("nowhere/"), Some(&key), None).await.unwrap_err();
     assert!(nothing.to_string().contains("no object"), "{nothing}");
-    assert!(!world.fetcher.reachable(&source("nowhere/"), Some(&key), &FolderScope::Root).await);
-    let wrong = world.fetch(&source("app/"), Some(&s3_key("CANARY")), None).await.unwrap_err();
-    assert!(wrong.to_string().contains("refuses it") && !wrong.to_string().contains("CANARY"), "{wrong}");
+    assert!(
+        !world
+            .fetcher
+            .reachable(&source("nowhere/"), Some(&key), &FolderScope::Root)
+            .await
+    );
+    let wrong = world
+        .fetch(&source("app/"), Some(&s3_key("CANARY")), None)
+        .await
+        .unwrap_err();
+    assert!(
+        wrong.to_string().contains("refuses it") && !wrong.to_string().contains("CANARY"),
+        "{wrong}"
+    );
     let config = json!({"bucket": place.bucket, "prefix": "pond/", "endpoint_url": endpoint});
     let unsigned = world.fetch(&world.source("s3", &config), None, None).await.unwrap_err();
     assert!(unsigned.to_string().contains("refuses it"), "{unsigned}");
 
     let bytes = Bytes::from(vec![b'x'; CAP as usize]);
-    blobs.put("app/large", futures::stream::once(async { Ok(bytes) }).boxed(), 1 << 20).await.unwrap();
+    blobs
+        .put("app/large", futures::stream::once(async { Ok(bytes) }).boxed(), 1 << 20)
+        .await
+        .unwrap();
     let large = world.fetch(&source("app/"), Some(&key), None).await.unwrap_err();
     assert_eq!(large.code(), "source_too_large");
 }
@@ -256,7 +332,9 @@ fn listing(keys: &[(&str, usize)]) -> String {
             format!("<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>{size}</Size></Contents>")
         })
         .collect();
-    format!("<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>{objects}</ListBucketResult>")
+    format!(
+        "<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>{objects}</ListBucketResult>"
+    )
 }
 
 fn object(size: usize) -> ResponseTemplate {
@@ -276,11 +354,22 @@ async fn a_service_that_lies_is_held_to_the_caps() {
         (listing(&[("p/small", 1)]), object(CAP as usize + 1), "source_too_large"),
         (listing(&[("p/../../evil", 1)]), object(1), "source_failed"),
         ("not a list".to_owned(), object(1), "source_failed"),
-        (listing(&(0..21).map(|_| ("p/same", 1)).collect::<Vec<_>>()), object(1), "source_too_large"),
+        (
+            listing(&(0..21).map(|_| ("p/same", 1)).collect::<Vec<_>>()),
+            object(1),
+            "source_too_large",
+        ),
     ] {
         server.reset().await;
-        Mock::given(path("/bucket")).respond_with(ResponseTemplate::new(200).set_body_string(list)).mount(&server).await;
-        Mock::given(any()).respond_with(body).with_priority(9).mount(&server).await;
+        Mock::given(path("/bucket"))
+            .respond_with(ResponseTemplate::new(200).set_body_string(list))
+            .mount(&server)
+            .await;
+        Mock::given(any())
+            .respond_with(body)
+            .with_priority(9)
+            .mount(&server)
+            .await;
         let error = world.fetch(&source, None, None).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     }
@@ -296,21 +385,33 @@ async fn c17_85_a_key_does_not_follow_a_redirect() {
         .await;
     let away = format!("http://{}/elsewhere", other.address());
     redirect(&first, "/bucket/p/a", &away).await;
-    Mock::given(path("/elsewhere")).respond_with(object(1)).mount(&other).await;
+    Mock::given(path("/elsewhere"))
+        .respond_with(object(1))
+        .mount(&other)
+        .await;
     let config = json!({"bucket": "bucket", "prefix": "p/", "endpoint_url": format!("http://{}", first.address()), "credential": "c"});
     let mut key = s3_key("s3cret");
     if let SourceKey::S3(key) = &mut key {
         key.session_token = Some(Secret::new("CANARY-session"));
     }
-    world.fetch(&world.source("s3", &config), Some(&key), None).await.unwrap();
+    world
+        .fetch(&world.source("s3", &config), Some(&key), None)
+        .await
+        .unwrap();
     let carries = |requests: Vec<Request>| {
         assert!(!requests.is_empty());
         requests.iter().any(|request| {
             request.headers.contains_key("authorization") || request.headers.contains_key("x-amz-security-token")
         })
     };
-    assert!(carries(first.received_requests().await.unwrap()), "the place itself gets it");
-    assert!(!carries(other.received_requests().await.unwrap()), "where a redirect leads it is not sent");
+    assert!(
+        carries(first.received_requests().await.unwrap()),
+        "the place itself gets it"
+    );
+    assert!(
+        !carries(other.received_requests().await.unwrap()),
+        "where a redirect leads it is not sent"
+    );
 }
 
 #[tokio::test]
@@ -319,7 +420,14 @@ async fn c17_85_a_git_token_does_not_follow_a_redirect_and_is_needed_where_named
     GitRepo::init(temp.path(), "app").commit(&[("a", "")]);
     let inner = CountingListener::on("127.0.0.1").await;
     let redirect_to = Some(format!("http://{}", inner.address()));
-    let server = GitServer::start(temp.path(), GitBehaviour { redirect_to, ..GitBehaviour::default() }).await;
+    let server = GitServer::start(
+        temp.path(),
+        GitBehaviour {
+            redirect_to,
+            ..GitBehaviour::default()
+        },
+    )
+    .await;
     let world = World::new(&[format!("git={}", server.address()), format!("git={}", inner.address())]);
     let source = world.source("git_https", &json!({"url": server.url("app"), "credential": "c"}));
     let unopened = world.fetch(&source, None, None).await.unwrap_err();

@@ -228,7 +228,13 @@ async fn a_name_is_held_to_its_judged_address() {
     let url = format!("http://inner.test:{}/app", world.server.address().port());
     let fetched = world
         .fetcher()
-        .fetch(&world.source(&url, None), None, None, &FolderScope::Root, &world.target())
+        .fetch(
+            &world.source(&url, None),
+            None,
+            None,
+            &FolderScope::Root,
+            &world.target(),
+        )
         .await;
     assert_eq!(fetched, Ok(Resolved::Commit(commit)));
 }

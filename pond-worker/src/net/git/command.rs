@@ -302,7 +302,10 @@ mod tests {
         let word = shop.relay.header();
         assert!(!inside.contains("pond-relay") && server.contains(word.expose()));
         for token in ["s3cret", "Authorization", "bWU6czNjcmV0"] {
-            assert!(!inside.contains(token) && !server.contains(token), "git never holds the credential");
+            assert!(
+                !inside.contains(token) && !server.contains(token),
+                "git never holds the credential"
+            );
         }
         assert!(server.contains("GIT_ALLOW_PROTOCOL=http\n") && inside.contains("GIT_ALLOW_PROTOCOL=\n"));
         let home = format!("HOME={}", scratch.path().display());

@@ -219,7 +219,8 @@ impl Passage {
 
 /// The headers that are passed on, either way.
 fn passed(headers: &HeaderMap) -> HeaderMap {
-    let keep = |name: &HeaderName| !NOT_PASSED.contains(&name.as_str()) && name != AUTHORIZATION && name.as_str() != WORD;
+    let keep =
+        |name: &HeaderName| !NOT_PASSED.contains(&name.as_str()) && name != AUTHORIZATION && name.as_str() != WORD;
     let kept = headers.iter().filter(|(name, _)| keep(name));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -143,7 +143,10 @@ pub async fn what_is_not_there_is_not_found(blobs: Arc<dyn BlobStore>) {
 
 /// All below a folder goes, and nothing beside it; a folder that is not there is fine.
 pub async fn a_folder_is_emptied_and_its_neighbours_stay(blobs: Arc<dyn BlobStore>) {
-    let gone: Vec<String> = (0..30).map(|number| format!("a/b/{number}")).chain(["a/b/c/d".to_owned()]).collect();
+    let gone: Vec<String> = (0..30)
+        .map(|number| format!("a/b/{number}"))
+        .chain(["a/b/c/d".to_owned()])
+        .collect();
     let kept = ["a/bc/1", "a/b-1", "b/a/b/1"];
     for key in gone.iter().map(String::as_str).chain(kept) {
         blobs.put(key, pieces(b"x", 1), CAP).await.unwrap();

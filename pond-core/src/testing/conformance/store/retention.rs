@@ -16,7 +16,11 @@ async fn ended(samples: &Samples, store: &dyn Store, lines: u32) -> NewRun {
     let run = samples.new_run();
     store.create_run(run.clone()).await.unwrap();
     let mut finish = samples.finish(&run);
-    finish.artifacts = vec![samples.artifact("a.txt"), samples.artifact("b.txt"), samples.artifact("c.txt")];
+    finish.artifacts = vec![
+        samples.artifact("a.txt"),
+        samples.artifact("b.txt"),
+        samples.artifact("c.txt"),
+    ];
     finish.usage = vec![samples.usage("m")];
     for line in 0..lines {
         let appended = store.append_events(samples.append(run.id, &[&format!("{line}")])).await;
@@ -90,7 +94,11 @@ pub async fn a_run_is_emptied_in_steps_and_stays(store: SharedStore) {
     assert_eq!(store.events(Scope::Org, other.id, 0, 100).await.unwrap(), kept);
     assert_eq!(store.artifacts(Scope::Org, other.id).await.unwrap().len(), 3);
     assert_eq!(due(&*store, cutoff, 10).await.0, [other.id]);
-    assert_eq!(store.empty_run(run.id, cutoff, 2).await.unwrap(), Emptied::Whole, "once more changes nothing");
+    assert_eq!(
+        store.empty_run(run.id, cutoff, 2).await.unwrap(),
+        Emptied::Whole,
+        "once more changes nothing"
+    );
 }
 
 /// A live run, one that ended later and one that is not there lose nothing.
@@ -107,6 +115,14 @@ pub async fn what_is_not_due_is_not_emptied(store: SharedStore) {
     assert_eq!(store.empty_run(live.id, far, 10).await.unwrap(), Emptied::Whole);
     assert_eq!(store.events(Scope::Org, live.id, 0, 10).await.unwrap().len(), 1);
     assert_eq!(store.artifacts(Scope::Org, late.id).await.unwrap().len(), 3);
-    let status = store.run(Scope::Org, live.id).await.unwrap().unwrap().head.state.phase.status();
+    let status = store
+        .run(Scope::Org, live.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .head
+        .state
+        .phase
+        .status();
     assert_eq!(status, RunStatus::Queued);
 }
