@@ -88,6 +88,19 @@ async fn a_bucket_that_refuses_is_not_available() {
     }
 }
 
+#[tokio::test]
+async fn an_emptied_folder_leaves_no_folder() {
+    let folder = TempDir::new().unwrap();
+    let blobs = pond_store::blobs_in_folder(folder.path()).unwrap();
+    let piece = || stream::iter([Ok(Bytes::from_static(b"x"))]).boxed();
+    for key in ["artifacts/a/1", "artifacts/b/1"] {
+        blobs.put(key, piece(), 9).await.unwrap();
+    }
+    blobs.delete_under("artifacts/a").await.unwrap();
+    assert!(!folder.path().join("artifacts/a").exists() && folder.path().join("artifacts/b/1").exists());
+    blobs.put("artifacts/a/1", piece(), 9).await.unwrap();
+}
+
 #[test]
 fn the_folder_is_for_its_owner_alone() {
     let folder = TempDir::new().unwrap();

@@ -166,7 +166,7 @@ mod tests {
     use crate::outbound::AllowPrivate;
     use crate::sources::parse;
 
-    fn source(kind: &str, config: Value) -> Source {
+    fn source(kind: &str, config: &Value) -> Source {
         let list = json!([{"label": "a", "kind": kind, "config": config}]);
         parse(&list, "", &AllowPrivate::default()).unwrap().remove(0)
     }
@@ -185,9 +185,12 @@ mod tests {
 
     #[test]
     fn c17_85_a_credential_is_for_its_places_alone() {
-        let git = |url: &str| source("git_https", json!({"url": url, "credential": "c"}));
+        let git = |url: &str| source("git_https", &json!({"url": url, "credential": "c"}));
         let s3 = |bucket: &str, prefix: &str| {
-            source("s3", json!({"bucket": bucket, "prefix": prefix, "region": "eu-west-1"}))
+            source(
+                "s3",
+                &json!({"bucket": bucket, "prefix": prefix, "region": "eu-west-1"}),
+            )
         };
         let aws = [ACCESS_KEY, SECRET_KEY];
         let home = "s3.eu-west-1.amazonaws.com";
@@ -249,7 +252,7 @@ mod tests {
                 Err(KeyRefused::Lacks(SECRET_KEY)),
             ),
             (
-                source("tarball", json!({"url": "https://git.test/a"})),
+                source("tarball", &json!({"url": "https://git.test/a"})),
                 credential("git", &["git.test"], &[], &[GIT_TOKEN]),
                 Err(KeyRefused::Place),
             ),
@@ -262,7 +265,7 @@ mod tests {
     fn an_opened_key_never_shows_itself() {
         let credential = credential("git", &["git.test"], &[], &[GIT_TOKEN]);
         let secrets = CredentialSecrets::from([(GIT_TOKEN.to_owned(), Secret::new("CANARY"))]);
-        let source = source("git_https", json!({"url": "https://git.test/a", "credential": "c"}));
+        let source = source("git_https", &json!({"url": "https://git.test/a", "credential": "c"}));
         let key = SourceKey::open(&source, &credential, secrets).unwrap();
         assert!(!format!("{key:?}").contains("CANARY"));
         let SourceKey::Git(key) = key else { panic!("for git") };

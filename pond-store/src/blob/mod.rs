@@ -5,7 +5,7 @@ mod s3;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +30,7 @@ const PARTS_AT_ONCE: usize = 2;
 pub fn blobs_in_memory() -> Arc<dyn BlobStore> {
     Arc::new(Blobs {
         objects: Arc::new(InMemory::new()),
+        files: None,
     })
 }
 
@@ -42,12 +43,15 @@ pub fn blobs_in_folder(folder: &FilePath) -> io::Result<Arc<dyn BlobStore>> {
     let files = LocalFileSystem::new_with_prefix(folder).map_err(io::Error::other)?;
     Ok(Arc::new(Blobs {
         objects: Arc::new(files.with_fsync(true).with_automatic_cleanup(false)),
+        files: Some(folder.to_owned()),
     }))
 }
 
 #[derive(Debug)]
 struct Blobs {
     objects: Arc<dyn ObjectStore>,
+    /// Where they are files: the folder of all, since what is left of an emptied folder is a folder.
+    files: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +142,10 @@ impl BlobStore for Blobs {
                 Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(blob_error(error)),
             }
+        }
+        if let Some(files) = &self.files {
+            // One that is not empty, or not there, is not meant.
+            let _kept = tokio::fs::remove_dir(files.join(folder)).await;
         }
         Ok(())
     }

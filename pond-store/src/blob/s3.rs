@@ -97,11 +97,13 @@ pub fn blobs_in_bucket(place: &S3Place) -> Result<Arc<dyn BlobStore>, BucketErro
     if place.prefix.is_empty() {
         return Ok(Arc::new(Blobs {
             objects: Arc::new(bucket),
+            files: None,
         }));
     }
     let prefix = path(&place.prefix).map_err(|error| BucketError::Place(Box::new(error)))?;
     Ok(Arc::new(Blobs {
         objects: Arc::new(PrefixStore::new(bucket, prefix)),
+        files: None,
     }))
 }
 

@@ -15,7 +15,7 @@ use object_store::client::{
 use pond_core::outbound::{OutboundUrl, Purpose};
 use pond_core::sources::SourceError;
 
-use super::follow::{FollowError, follow};
+use super::follow::follow;
 use super::{Dialer, HttpClient};
 
 /// The most that an answer may have which is read whole: a page of a list, or an error.

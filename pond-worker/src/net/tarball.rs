@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Response};
 use pond_core::outbound::{OutboundUrl, Purpose};
-use pond_core::sources::{Excess, Limits, SourceError, Tarball, extract_compressed};
+use pond_core::sources::{Excess, Limits, SourceError, Tarball, TreeError, extract_compressed};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -126,5 +126,5 @@ impl TarballFetcher {
 }
 
 fn disk(error: std::io::Error) -> SourceError {
-    SourceError::Failed(format!("the source cannot be stored: {}", error.kind()))
+    TreeError::Io(error).into()
 }
