@@ -75,6 +75,8 @@ ids! {
     JobId;
     /// A worker.
     WorkerId;
+    /// An orchestrator, paired with the engine.
+    OrchestratorId;
     /// One life of a worker process.
     BootId;
     /// One life of an engine process.

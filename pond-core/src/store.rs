@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use crate::config::ConfigStore;
 use crate::id::RunId;
-use crate::pool::JobStore;
+use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
 use crate::runs::{EngineStore, RetentionStore, RunStore};
 use crate::sealing::KeyringStore;
@@ -42,6 +42,8 @@ pub enum Change {
     RunElsewhere(RunId),
     /// A job was put in line.
     Work,
+    /// The records of the pool changed, perhaps through another server.
+    Pool,
     /// Hints were lost: whatever is watched may have changed.
     Missed,
 }
@@ -49,7 +51,17 @@ pub enum Change {
 /// All that Pond stores.
 #[async_trait]
 pub trait Store:
-    RunStore + EngineStore + RetentionStore + JobStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
+    RunStore
+    + EngineStore
+    + RetentionStore
+    + JobStore
+    + PoolStore
+    + ConfigStore
+    + ProjectStore
+    + KeyringStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
     /// [`Change::Missed`].

@@ -5,7 +5,7 @@ use pond_core::config::ConfigStore;
 use pond_core::event::{EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, Renewal, Renewed};
+use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
 use pond_core::runs::{
     Append, Appended, Commit, Committed, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead,
@@ -72,6 +72,8 @@ pub(crate) struct Touches {
     pub(crate) run: Option<RunId>,
     /// Whether a job may have come into line.
     pub(crate) line: bool,
+    /// Whether it is of the pool's records.
+    pub(crate) pool: bool,
 }
 
 impl Fact {
@@ -100,7 +102,7 @@ impl Fact {
             Self::Claim(_) => true,
             _ => false,
         };
-        Touches { run, line }
+        Touches { run, line, pool: false }
     }
 }
 
@@ -120,7 +122,7 @@ impl Outcome {
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
 pub(crate) trait Backend:
-    RunReads + JobReads + EngineStore + RetentionStore + ConfigStore + ProjectStore + KeyringStore
+    RunReads + JobReads + EngineStore + RetentionStore + PoolStore + ConfigStore + ProjectStore + KeyringStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;
@@ -175,10 +177,10 @@ pub(crate) trait JobReads: Send + Sync + 'static {
 
     async fn expired_jobs(&self, now: pond_core::clock::Timestamp, limit: u32) -> Result<Vec<JobRow>, StoreError>;
 
-    async fn jobs_of_former_life(
+    async fn jobs_of_worker(
         &self,
         worker: pond_core::id::WorkerId,
-        boot: pond_core::id::BootId,
+        but: Option<pond_core::id::BootId>,
     ) -> Result<Vec<JobRow>, StoreError>;
 
     async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError>;

@@ -7,21 +7,24 @@ use pond_core::artifacts::Artifact;
 use pond_core::clock::Timestamp;
 use pond_core::config::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
 use pond_core::event::{EventNumber, NumberedEvent};
-use pond_core::id::{BootId, EngineId, JobId, ProjectId, RunId, WorkerId};
+use pond_core::id::{BootId, EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, JobStore, Needs, Renewal, Renewed};
+use pond_core::pool::{
+    ClaimRequest, ClaimedJob, Code, Enrolled, EnrolledWorker, JobRow, JobStore, Needs, Orchestrator, PoolStore,
+    Renewal, Renewed, WorkerSeen,
+};
 use pond_core::projects::{Project, ProjectDeleted, ProjectStore, Slug};
 use pond_core::runs::{
     Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter,
     RunHead, RunStore,
 };
 use pond_core::scope::Scope;
-use pond_core::sealing::{KeyringStore, WrappedKey};
+use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::{Change, Store, StoreError};
 use pond_core::usage::UsageEntry;
 use tokio::sync::broadcast;
 
-use crate::fact::{Backend, Claimed, Fact, Outcome};
+use crate::fact::{Backend, Claimed, Fact, Outcome, Touches};
 use crate::hints::Hints;
 use crate::line::Line;
 
@@ -46,6 +49,16 @@ impl<B: Backend> Front<B> {
             self.hints.tell(touches);
         }
         Ok(outcome)
+    }
+
+    /// Tells of a write of the pool's records, if it was one.
+    fn tell_pool(&self, wrote: bool) {
+        if wrote {
+            self.hints.tell(Touches {
+                pool: true,
+                ..Touches::default()
+            });
+        }
     }
 }
 
@@ -160,8 +173,8 @@ impl<B: Backend> JobStore for Front<B> {
         self.backend.expired_jobs(now, limit).await
     }
 
-    async fn jobs_of_former_life(&self, worker: WorkerId, boot: BootId) -> Result<Vec<JobRow>, StoreError> {
-        self.backend.jobs_of_former_life(worker, boot).await
+    async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError> {
+        self.backend.jobs_of_worker(worker, but).await
     }
 
     async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
@@ -170,6 +183,65 @@ impl<B: Backend> JobStore for Front<B> {
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
         self.backend.job_counts(project).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> PoolStore for Front<B> {
+    async fn add_code(&self, code: Code, now: Timestamp) -> Result<(), StoreError> {
+        self.backend.add_code(code, now).await?;
+        self.tell_pool(true);
+        Ok(())
+    }
+
+    async fn code(&self, hash: [u8; 32]) -> Result<Option<Code>, StoreError> {
+        self.backend.code(hash).await
+    }
+
+    async fn pair(&self, code: [u8; 32], now: Timestamp, orchestrator: Orchestrator) -> Result<Enrolled, StoreError> {
+        let enrolled = self.backend.pair(code, now, orchestrator).await?;
+        self.tell_pool(enrolled == Enrolled::Done);
+        Ok(enrolled)
+    }
+
+    async fn enrol(&self, code: [u8; 32], now: Timestamp, worker: EnrolledWorker) -> Result<Enrolled, StoreError> {
+        let enrolled = self.backend.enrol(code, now, worker).await?;
+        self.tell_pool(enrolled == Enrolled::Done);
+        Ok(enrolled)
+    }
+
+    async fn orchestrators(&self) -> Result<Vec<Orchestrator>, StoreError> {
+        self.backend.orchestrators().await
+    }
+
+    async fn enrolled_workers(&self) -> Result<Vec<EnrolledWorker>, StoreError> {
+        self.backend.enrolled_workers().await
+    }
+
+    async fn set_draining(&self, worker: WorkerId, draining: bool) -> Result<bool, StoreError> {
+        let known = self.backend.set_draining(worker, draining).await?;
+        self.tell_pool(known);
+        Ok(known)
+    }
+
+    async fn remove_worker(&self, worker: WorkerId) -> Result<bool, StoreError> {
+        let known = self.backend.remove_worker(worker).await?;
+        self.tell_pool(known);
+        Ok(known)
+    }
+
+    async fn remove_orchestrator(&self, id: OrchestratorId) -> Result<Option<Vec<WorkerId>>, StoreError> {
+        let workers = self.backend.remove_orchestrator(id).await?;
+        self.tell_pool(workers.is_some());
+        Ok(workers)
+    }
+
+    async fn note_seen(
+        &self,
+        orchestrators: Vec<(OrchestratorId, Timestamp)>,
+        workers: Vec<(WorkerId, WorkerSeen)>,
+    ) -> Result<(), StoreError> {
+        self.backend.note_seen(orchestrators, workers).await
     }
 }
 
@@ -223,6 +295,14 @@ impl<B: Backend> KeyringStore for Front<B> {
 
     async fn add_wrapped_key(&self, key: WrappedKey) -> Result<bool, StoreError> {
         self.backend.add_wrapped_key(key).await
+    }
+
+    async fn server_key(&self, name: &str) -> Result<Option<Sealed>, StoreError> {
+        self.backend.server_key(name).await
+    }
+
+    async fn add_server_key(&self, name: &str, sealed: Sealed) -> Result<bool, StoreError> {
+        self.backend.add_server_key(name, sealed).await
     }
 }
 

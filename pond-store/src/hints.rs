@@ -69,6 +69,9 @@ impl Hints {
         if touches.line {
             self.hint(Change::Work);
         }
+        if touches.pool {
+            self.hint(Change::Pool);
+        }
         if let Some(others) = &self.others
             && others.entrance.try_send(touches).is_err()
         {

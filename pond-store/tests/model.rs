@@ -479,7 +479,7 @@ impl World {
             all.push(text(store.job(*job).await));
         }
         for (worker, boot) in &self.workers {
-            all.push(text(store.jobs_of_former_life(*worker, *boot).await));
+            all.push(text(store.jobs_of_worker(*worker, Some(*boot)).await));
         }
         all.push(text(store.expired_jobs(now, 100).await));
         all.push(text(store.waiting_needs().await));

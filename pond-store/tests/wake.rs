@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pond_core::id::RunId;
+use pond_core::pool::{Admits, Code};
 use pond_core::store::Change;
 use pond_core::testing::Samples;
 use pond_store::testing::TestDatabase;
@@ -33,7 +34,7 @@ async fn another_server_hears_of_runs_and_work_and_the_writer_hears_once() {
         match next(&mut other).await {
             Change::RunElsewhere(id) => heard.insert(id.to_string()),
             Change::Work => heard.insert("work".into()),
-            change @ (Change::Run(_) | Change::Missed) => panic!("{change:?}"),
+            change @ (Change::Run(_) | Change::Pool | Change::Missed) => panic!("{change:?}"),
         };
     }
     assert_eq!(heard, BTreeSet::from([run.id.to_string(), "work".into()]));
@@ -44,6 +45,27 @@ async fn another_server_hears_of_runs_and_work_and_the_writer_hears_once() {
     let answer = samples.new_run();
     two.create_run(answer.clone()).await.unwrap();
     assert_eq!(next(&mut own).await, Change::RunElsewhere(answer.id));
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test]
+async fn another_server_hears_of_the_pools_records() {
+    let database = TestDatabase::create().await;
+    let (one, two) = (
+        pond_store::open(&database.url()).await.unwrap(),
+        pond_store::open(&database.url()).await.unwrap(),
+    );
+    let (mut own, mut other) = (one.changes(), two.changes());
+    let samples = Samples::new(4);
+    let code = Code {
+        hash: [1; 32],
+        admits: Admits::Pairing { name: None },
+        expires_at: samples.now(),
+    };
+    one.add_code(code, samples.now()).await.unwrap();
+    assert_eq!(next(&mut own).await, Change::Pool);
+    assert_eq!(next(&mut other).await, Change::Pool);
     one.close().await;
     two.close().await;
 }
@@ -64,7 +86,7 @@ async fn a_burst_reaches_the_other_server_whole() {
         match next(&mut other).await {
             Change::RunElsewhere(id) => drop(missing.remove(&id)),
             Change::Missed => break,
-            Change::Run(_) | Change::Work => {}
+            Change::Run(_) | Change::Pool | Change::Work => {}
         }
     }
     one.close().await;

@@ -7,6 +7,7 @@ mod egress_config;
 mod fuzz;
 mod http;
 mod idle;
+mod orchestrators;
 mod pool;
 mod preflight;
 mod process;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use super::advance::{cancel_live_jobs, fail_fetch, settle};
-use super::fetch::{Fetched, fetch};
+use super::fetch::{Fetched, bundle_key, fetch};
 use super::ledger::{Cell, Loaded, Seen};
 use super::placing::{UnfitCheck, enqueue, give_up, waiting};
 use super::report::{StageReport, cancel_attempts, orphans, put_back, write, write_fetched};
@@ -28,7 +28,8 @@ use crate::id::RunId;
 use crate::logs::{LogLine, LogSource};
 use crate::pool::needs_of;
 use crate::runs::executors::{Findings, OpenBundle, StageContext, StageSink, Work};
-use crate::runs::{Failure, FailureCode, StageOutcome, StagePhase, Transition};
+use crate::runs::{BundleRef, Failure, FailureCode, StageOutcome, StagePhase, Transition};
+use crate::sources::BundleKey;
 
 /// An attempt that ends within this is written in one commit.
 const FOLD: Duration = Duration::from_millis(50);
@@ -304,9 +305,15 @@ impl Driver {
         let (executor, timeout, bundle) = look.await?;
         let timeout = timeout.unwrap_or(self.parts.settings.stage_timeout);
         let (sink, stop) = (StageSink::default(), CancellationToken::new());
-        let blobs = self.parts.blobs.clone();
+        let open = |bundle: BundleRef| -> Result<Box<dyn OpenBundle>> {
+            Ok(Box::new(BlobBundle {
+                blobs: self.parts.blobs.clone(),
+                opens: bundle_key(&self.parts, self.id, &bundle)?,
+                key: bundle.key,
+            }))
+        };
         let context = StageContext {
-            bundle: bundle.map(|bundle| Box::new(BlobBundle { blobs, key: bundle.key }) as Box<dyn OpenBundle>),
+            bundle: bundle.map(open).transpose()?,
             clock: self.parts.clock.clone(),
             sink: sink.clone(),
             artifact_cap: self.parts.settings.artifact_cap,
@@ -532,12 +539,13 @@ pub(crate) fn blob_key(parts: &Parts, run: RunId) -> String {
 struct BlobBundle {
     blobs: Arc<dyn BlobStore>,
     key: String,
+    opens: BundleKey,
 }
 
 #[async_trait]
 impl OpenBundle for BlobBundle {
     async fn open(&self) -> Result<ByteStream, BlobError> {
-        self.blobs.get(&self.key, None).await
+        Ok(self.opens.open(self.blobs.get(&self.key, None).await?))
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn enqueue(
         run: draft.run(),
         project: draft.head.project,
         stage: u32::try_from(index).unwrap_or(u32::MAX),
+        area: None,
         needs,
         place: draft.now.micros(),
         enqueued_at: draft.now,

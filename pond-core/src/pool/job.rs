@@ -55,6 +55,8 @@ pub struct NewJob {
     pub project: ProjectId,
     /// Place of its stage in the definition.
     pub stage: u32,
+    /// Number of its area, of a stage that fans out.
+    pub area: Option<u32>,
     /// What it needs.
     pub needs: Needs,
     /// Its place in line: lower goes first.
@@ -215,6 +217,8 @@ pub struct JobRow {
     pub project: ProjectId,
     /// Place of its stage in the definition.
     pub stage: u32,
+    /// Number of its area, of a stage that fans out.
+    pub area: Option<u32>,
     /// What it needs.
     pub needs: Needs,
     /// When it was put in line.
@@ -223,6 +227,18 @@ pub struct JobRow {
     pub phase: JobPhase,
     /// Whether its worker is to be told to stop.
     pub cancelled: bool,
+    /// What was decided when its live claim was started, as the engine wrote it; none before that and after the claim.
+    pub dispatch: Option<String>,
+}
+
+impl JobRow {
+    /// The worker that holds it.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self.phase {
+            JobPhase::Claimed { worker, .. } => Some(worker),
+            JobPhase::Waiting { .. } | JobPhase::Ended { .. } => None,
+        }
+    }
 }
 
 /// A job that a worker has just claimed.

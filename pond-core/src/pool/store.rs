@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{ClaimToken, ClaimedJob, JobRow, Needs, NeedsKey, NewJob};
+use super::{ClaimToken, ClaimedJob, Code, EnrolledWorker, JobRow, Needs, NeedsKey, NewJob, Orchestrator, WorkerSeen};
 use crate::clock::Timestamp;
-use crate::id::{BootId, JobId, ProjectId, WorkerId};
+use crate::id::{BootId, JobId, OrchestratorId, ProjectId, WorkerId};
 use crate::store::StoreError;
 
 /// A change of a job that is committed together with a change of its run. One that the job's state does not allow has no
@@ -19,6 +19,9 @@ pub enum JobChange {
     End(JobId),
     /// Marks a claimed job, so that its worker is told to stop.
     Cancel(JobId),
+    /// Keeps what was decided when a claimed job was started, for whichever server hears of the claim next; it goes with the
+    /// claim.
+    Dispatch(JobId, String),
 }
 
 /// A worker asks for work.
@@ -82,12 +85,64 @@ pub trait JobStore: Send + Sync {
     /// Claimed jobs whose lease ended at or before `now`, at most `limit`, longest expired first.
     async fn expired_jobs(&self, now: Timestamp, limit: u32) -> Result<Vec<JobRow>, StoreError>;
 
-    /// Jobs that `worker` claimed in another life than `boot`.
-    async fn jobs_of_former_life(&self, worker: WorkerId, boot: BootId) -> Result<Vec<JobRow>, StoreError>;
+    /// Jobs that `worker` claimed in another life than `but`, or in any.
+    async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError>;
 
     /// The distinct needs of jobs that wait.
     async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError>;
 
     /// How many jobs of `project` wait and how many are claimed.
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError>;
+}
+
+/// What became of a code that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enrolled {
+    /// It is used up, and the record is there.
+    Done,
+    /// It is unknown, used, expired, or admits something else. Nothing was written.
+    Refused,
+}
+
+/// Orchestrators, workers and codes. Every write, but of what was heard, tells [`crate::store::Change::Pool`] to all
+/// servers of the store; one that was refused or found nothing tells nothing.
+#[async_trait]
+pub trait PoolStore: Send + Sync {
+    /// Adds a code, unless one of its hash is there; those that have expired by `now` are dropped with it.
+    async fn add_code(&self, code: Code, now: Timestamp) -> Result<(), StoreError>;
+
+    /// A code that is neither used nor dropped; it may have expired.
+    async fn code(&self, hash: [u8; 32]) -> Result<Option<Code>, StoreError>;
+
+    /// Uses up a pairing code that has not expired, and adds the orchestrator, as one. Of racing callers one is done. An id
+    /// that is there already is corrupt, and uses up nothing.
+    async fn pair(&self, code: [u8; 32], now: Timestamp, orchestrator: Orchestrator) -> Result<Enrolled, StoreError>;
+
+    /// Uses up an enrolment code of the worker's orchestrator that has not expired, and adds the worker, as one. Of racing
+    /// callers one is done. Refused too when the orchestrator is not there. An id that is there already is corrupt, and
+    /// uses up nothing.
+    async fn enrol(&self, code: [u8; 32], now: Timestamp, worker: EnrolledWorker) -> Result<Enrolled, StoreError>;
+
+    /// All orchestrators, by id.
+    async fn orchestrators(&self) -> Result<Vec<Orchestrator>, StoreError>;
+
+    /// All workers, by id.
+    async fn enrolled_workers(&self) -> Result<Vec<EnrolledWorker>, StoreError>;
+
+    /// Sets whether a worker gets no new jobs; whether there is such a worker.
+    async fn set_draining(&self, worker: WorkerId, draining: bool) -> Result<bool, StoreError>;
+
+    /// Takes a worker out; whether there was one. Its jobs stay claimed: see [`JobStore::jobs_of_worker`].
+    async fn remove_worker(&self, worker: WorkerId) -> Result<bool, StoreError>;
+
+    /// Takes an orchestrator out with its codes and workers, and says which those were; none when it was not there.
+    async fn remove_orchestrator(&self, id: OrchestratorId) -> Result<Option<Vec<WorkerId>>, StoreError>;
+
+    /// Writes what was heard, all of it in one statement per table. Who is not there, and who was heard of later than that,
+    /// is passed over. Not told as a change.
+    async fn note_seen(
+        &self,
+        orchestrators: Vec<(OrchestratorId, Timestamp)>,
+        workers: Vec<(WorkerId, WorkerSeen)>,
+    ) -> Result<(), StoreError>;
 }

@@ -12,7 +12,6 @@ use super::follow::{EVENTS_AT_ONCE, Follower, LOOK_AGAIN};
 use super::submission::{self, Reading, Submission};
 use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, RunStatus, Transition};
 use crate::artifacts::{Artifact, ArtifactName, ByteStream};
-use crate::dispatch::Command;
 use crate::engine::{Loaded, Parts, cancel_live_jobs, drive, settle};
 use crate::error::{Conflict, Error, Result};
 use crate::event::{Event, EventBody, EventNumber, NumberedEvent, StatusChange};
@@ -170,7 +169,7 @@ impl Runs {
             Ok(told)
         });
         for (worker, job) in told.await? {
-            parts.presence.command(worker, Command::Cancel(job));
+            parts.tell_cancel(worker, job).await;
         }
         self.get(scope, id).await
     }

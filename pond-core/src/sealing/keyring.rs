@@ -136,7 +136,7 @@ mod tests {
     use crate::testing::SeededEntropy;
 
     #[derive(Default)]
-    struct Keys(Mutex<Vec<WrappedKey>>);
+    struct Keys(Mutex<Vec<WrappedKey>>, Mutex<BTreeMap<String, Sealed>>);
 
     #[async_trait]
     impl KeyringStore for Keys {
@@ -150,6 +150,17 @@ mod tests {
             if new {
                 keys.push(key);
             }
+            Ok(new)
+        }
+
+        async fn server_key(&self, name: &str) -> Result<Option<Sealed>, StoreError> {
+            Ok(self.1.lock().unwrap().get(name).cloned())
+        }
+
+        async fn add_server_key(&self, name: &str, sealed: Sealed) -> Result<bool, StoreError> {
+            let mut keys = self.1.lock().unwrap();
+            let new = !keys.contains_key(name);
+            keys.entry(name.to_owned()).or_insert(sealed);
             Ok(new)
         }
     }
@@ -199,6 +210,29 @@ mod tests {
             assert!(again.open(PLACE, &broken).is_err(), "bit of byte {index}");
         }
         assert!(matches!(ring(&keys, 2).await, Err(KeyringError::WrongRootKey)));
+    }
+
+    #[tokio::test]
+    async fn a_server_key_is_made_once() {
+        let (keys, entropy) = (Keys::default(), SeededEntropy::new(2));
+        let one = ring(&keys, 1).await.unwrap();
+        let first = crate::sealing::server_key(&keys, &one, &entropy, "audit")
+            .await
+            .unwrap();
+        let two = ring(&keys, 1).await.unwrap();
+        let again = crate::sealing::server_key(&keys, &two, &entropy, "audit")
+            .await
+            .unwrap();
+        assert_eq!(first.expose(), again.expose());
+        let other = crate::sealing::server_key(&keys, &two, &entropy, "jobs").await.unwrap();
+        assert_ne!(first.expose(), other.expose());
+        let moved = keys.server_key("jobs").await.unwrap().unwrap();
+        keys.1.lock().unwrap().insert("audit".into(), moved);
+        assert!(
+            crate::sealing::server_key(&keys, &two, &entropy, "audit")
+                .await
+                .is_err()
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::Sealed;
 use crate::store::StoreError;
 
 /// A key of the ring, sealed under the root key.
@@ -21,4 +22,10 @@ pub trait KeyringStore: Send + Sync {
 
     /// Adds a key unless its version is there; false when it was. So of two servers that start at once, one makes the key.
     async fn add_wrapped_key(&self, key: WrappedKey) -> Result<bool, StoreError>;
+
+    /// A key that all servers of this store share, sealed under the ring.
+    async fn server_key(&self, name: &str) -> Result<Option<Sealed>, StoreError>;
+
+    /// Adds a shared key unless there is one of its name; false when there was.
+    async fn add_server_key(&self, name: &str, sealed: Sealed) -> Result<bool, StoreError>;
 }

@@ -7,6 +7,7 @@
 
 mod archive;
 mod bundle;
+mod bundle_seal;
 mod compressed;
 mod fetch;
 mod fields;
@@ -17,6 +18,7 @@ mod tree;
 
 pub use archive::{BundleFile, extract, for_each_file};
 pub use bundle::{digest, write_bundle};
+pub use bundle_seal::{BundleDoesNotOpen, BundleKey};
 pub use compressed::extract_compressed;
 pub use fetch::{Caps, FolderScope, Resolved, SourceError, SourceFetch};
 pub use key::{GitKey, KeyRefused, S3Key, SourceKey, fits};

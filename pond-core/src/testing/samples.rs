@@ -168,6 +168,7 @@ impl Samples {
             run: run.id,
             project: run.project,
             stage: 0,
+            area: None,
             needs: self.needs(tag),
             place,
             enqueued_at: self.now(),

@@ -64,8 +64,7 @@ const ELSEWHERE: [&str; 8] = [
 ];
 
 /// Names of the contract whose part is not served yet.
-const LATER: [&str; 16] = [
-    "POND_TRUSTED_PROXIES",
+const LATER: [&str; 15] = [
     "POND_ALLOW_SHELL",
     "POND_SHELL_SANDBOX",
     "POND_PROJECT_MAX_PARALLEL",

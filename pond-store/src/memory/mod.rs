@@ -2,6 +2,7 @@
 //! the reference that the databases are compared with.
 
 mod config;
+mod jobs;
 mod pool;
 mod projects;
 mod retention;
@@ -14,14 +15,14 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
-use pond_core::id::{EngineId, JobId, ProjectId, RunId};
-use pond_core::pool::NeedsKey;
+use pond_core::id::{EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::pool::{Code, EnrolledWorker, NeedsKey, Orchestrator};
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
-use pond_core::sealing::{KeyringStore, WrappedKey};
+use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
 
-use self::pool::Job;
+use self::jobs::Job;
 use self::runs::RunRecord;
 use crate::error::closed;
 use crate::fact::{Answer, Backend, Fact, Outcome};
@@ -44,10 +45,14 @@ struct State {
     engines: HashMap<EngineId, Timestamp>,
     jobs: HashMap<JobId, Job>,
     waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
+    codes: HashMap<[u8; 32], Code>,
+    orchestrators: BTreeMap<OrchestratorId, Orchestrator>,
+    workers: BTreeMap<WorkerId, EnrolledWorker>,
     config_revision: i64,
     config: BTreeMap<(EntryKind, Owner, String), Entry>,
     projects: BTreeMap<ProjectId, Project>,
     keys: BTreeMap<u32, WrappedKey>,
+    server_keys: BTreeMap<String, Sealed>,
 }
 
 impl Memory {
@@ -104,6 +109,17 @@ impl KeyringStore for Memory {
         let mut state = self.state()?;
         let added = !state.keys.contains_key(&key.version);
         state.keys.entry(key.version).or_insert(key);
+        Ok(added)
+    }
+
+    async fn server_key(&self, name: &str) -> Result<Option<Sealed>, StoreError> {
+        Ok(self.state()?.server_keys.get(name).cloned())
+    }
+
+    async fn add_server_key(&self, name: &str, sealed: Sealed) -> Result<bool, StoreError> {
+        let mut state = self.state()?;
+        let added = !state.server_keys.contains_key(name);
+        state.server_keys.entry(name.to_owned()).or_insert(sealed);
         Ok(added)
     }
 }

@@ -15,7 +15,7 @@ use pond_core::scope::Scope;
 use pond_core::store::StoreError;
 use pond_core::usage::{UsageEntry, UsageTotals};
 
-use super::pool::Piece;
+use super::jobs::Piece;
 use super::{Memory, State};
 use crate::error::corrupt;
 use crate::fact::RunReads;

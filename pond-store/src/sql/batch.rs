@@ -10,7 +10,7 @@ use pond_core::runs::{Appended, Committed};
 use super::db::{Arg, Tx, args};
 use super::hot::{self, Changed};
 use super::item::{Body, ChangeItem, CreateItem, Item};
-use super::pool::{self, Held, PieceJudged};
+use super::jobs::{self, Held, PieceJudged};
 use super::{Sql, runs};
 use crate::error::corrupt;
 use crate::fact::{Answer, Outcome};
@@ -50,9 +50,9 @@ impl Sql {
         let mut tx = self.db.begin().await?;
         let mut answers: Vec<Option<Answer>> = items.iter().map(|_| None).collect();
         let parts = Parts::of(items);
-        let held = pool::lock(&mut tx, &parts.changes, &parts.renewals).await?;
+        let held = jobs::lock(&mut tx, &parts.changes, &parts.renewals).await?;
 
-        let renewed = pool::renew(&mut tx, &parts.renewals, &held).await?;
+        let renewed = jobs::renew(&mut tx, &parts.renewals, &held).await?;
         for ((place, _), renewed) in parts.renewals.iter().zip(renewed) {
             answers[*place] = Some(Ok(Outcome::Renewed(renewed)));
         }
@@ -89,7 +89,7 @@ impl Sql {
         let needs = self.rare_parts(&mut tx, &done, &held).await?;
 
         for (place, request) in &parts.claims {
-            answers[*place] = Some(pool::claim(&mut tx, request).await?.map(Outcome::Claimed));
+            answers[*place] = Some(jobs::claim(&mut tx, request).await?.map(Outcome::Claimed));
         }
         tx.commit().await?;
         self.known_definitions.add(fresh);
@@ -126,8 +126,8 @@ impl Sql {
 
     /// Writes what few changes have, and gives the needs that are new to this process.
     async fn rare_parts(&self, tx: &mut Tx, done: &[&ChangeItem], held: &Held) -> Result<Vec<[u8; 16]>, sqlx::Error> {
-        let needs = pool::change_jobs(tx, done, |need| self.known_needs.has(need)).await?;
-        pool::note_pieces(tx, done, held).await?;
+        let needs = jobs::change_jobs(tx, done, |need| self.known_needs.has(need)).await?;
+        jobs::note_pieces(tx, done, held).await?;
         runs::record_artifacts(tx, done).await?;
         runs::add_usage(tx, done).await?;
         Ok(needs)

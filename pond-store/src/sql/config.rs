@@ -142,4 +142,24 @@ impl KeyringStore for Sql {
             .map_err(unavailable)?;
         Ok(added == 1)
     }
+
+    async fn server_key(&self, name: &str) -> Result<Option<Sealed>, StoreError> {
+        let text = "SELECT name, key_version, sealed FROM server_keys WHERE name = $1";
+        let row = self.db.read_one(text, args![name]).await.map_err(unavailable)?;
+        let sealed = |row: &super::row::Row| {
+            let cells = row.cells("server_keys");
+            Ok(Sealed {
+                key_version: cells.count(1, "key_version")?,
+                bytes: cells.bytes(2, "sealed")?,
+            })
+        };
+        row.as_ref().map(sealed).transpose()
+    }
+
+    async fn add_server_key(&self, name: &str, sealed: Sealed) -> Result<bool, StoreError> {
+        let text =
+            "INSERT INTO server_keys (name, key_version, sealed) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
+        let added = self.db.write(text, args![name, sealed.key_version, sealed.bytes]).await;
+        Ok(added.map_err(unavailable)? == 1)
+    }
 }

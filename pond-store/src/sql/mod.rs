@@ -9,6 +9,7 @@ pub(crate) mod db;
 mod engines;
 mod hot;
 mod item;
+mod jobs;
 mod known;
 mod pool;
 mod projects;

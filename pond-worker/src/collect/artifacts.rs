@@ -147,6 +147,7 @@ impl Collecting<'_> {
             return Err(Refused::Error(Error::TooLarge(self.cap)));
         };
         let upload = Upload {
+            sha256: None,
             name: ready.name.clone(),
             redacted: ready.redacted,
         };

@@ -10,7 +10,6 @@ use pond_core::dispatch::{Grant, Job, JobModel, Rendering, render};
 use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Exec, HomeFile};
 use pond_core::secret::Secret;
-use pond_core::usage::Prices;
 
 use crate::broker::{self, Feature, Provider, provider};
 
@@ -60,11 +59,8 @@ pub(crate) fn broker_grant(model: &JobModel, grant: &Grant) -> Result<broker::Gr
     }
     let invalid = |error: broker::GrantError| Failure::new(FailureCode::CredentialMissing, error.to_string());
     let features: Result<BTreeSet<Feature>, _> = model.remote_features.iter().map(|name| name.parse()).collect();
-    let mut models: BTreeMap<String, Prices> = BTreeMap::new();
-    for name in model.allowed.iter().chain([&model.model_id]) {
-        // The engine knows the prices and does the sums.
-        models.insert(name.clone(), Prices::default());
-    }
+    let mut models = model.models.clone();
+    models.entry(model.model_id.clone()).or_default();
     broker::Grant::new(provider, &credential, models, features.map_err(invalid)?).map_err(invalid)
 }
 
@@ -228,6 +224,7 @@ mod tests {
             run: RunId::from(id),
             project: ProjectId::from(id),
             stage: "a".into(),
+            substage: None,
             attempt: 1,
             claim: ClaimToken::from_text("t"),
             lease_until: Timestamp::from_millis(0),
@@ -248,12 +245,15 @@ mod tests {
             model: Some(JobModel {
                 provider: "openrouter".into(),
                 model_id: "m-1".into(),
-                allowed: vec!["m-2".into()],
+                models: BTreeMap::from([("m-2".to_owned(), Default::default())]),
                 remote_features: Vec::new(),
             }),
-            sealed: true,
-            bundle: false,
+            cred_request: None,
+            source_bundle: None,
             base: None,
+            budget: Default::default(),
+            parse: None,
+            writes_artifact: None,
             timeout: Duration::from_secs(1),
             cancel_grace: Duration::from_secs(1),
             artifact_cap: 1,

@@ -164,12 +164,12 @@ impl Attempt<'_> {
 
     /// Asks for secrets and sources.
     async fn prepare(&self, ready: &mut Ready) -> Result<(), Early> {
-        if self.job.sealed {
+        if self.job.cred_request.is_some() {
             let seal = self.claimed.call(|link, claim| async move { link.seal(&claim).await });
             ready.grant = seal.await.map_err(|refused| asked("the secrets", refused))?;
         }
         let limits = self.shop.settings.bundle;
-        if self.job.bundle {
+        if self.job.source_bundle.is_some() {
             let bundle = self
                 .claimed
                 .call(|link, claim| async move { link.bundle(&claim).await });

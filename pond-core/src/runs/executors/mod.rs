@@ -13,7 +13,7 @@ mod sink;
 mod swarm;
 
 pub use sink::{Findings, StageSink};
-pub use swarm::{SandboxBlock, Swarm, Tier};
+pub use swarm::{Parse, SandboxBlock, Shape, Swarm, Tier};
 
 use super::StageOutcome;
 use crate::artifacts::{BlobError, ByteStream};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Executor, Work};
+use crate::artifacts::ArtifactName;
 use crate::body::Object;
 use crate::id::ProjectId;
 use crate::outbound::{HostPattern, MAX_PATTERNS};
@@ -50,6 +51,33 @@ pub struct SandboxBlock {
     pub limits: Limits,
     /// Docker image.
     pub image: Option<String>,
+}
+
+/// What the records in a fenced block look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One JSON value a line.
+    Jsonl,
+    /// One JSON value a block.
+    Json,
+    /// Any text.
+    Text,
+}
+
+impl Shape {
+    /// All of them, as definitions name them.
+    pub const ALL: [(&'static str, Self); 3] = [("jsonl", Self::Jsonl), ("json", Self::Json), ("text", Self::Text)];
+}
+
+/// Takes fenced blocks out of what the agent prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parse {
+    /// Label of the blocks.
+    pub fence: String,
+    /// The artifact that their records go to.
+    pub output: ArtifactName,
+    /// What a record is.
+    pub shape: Shape,
 }
 
 /// An agent stage.
@@ -117,6 +145,49 @@ fn read_sandbox(object: &mut Object<'_>) -> Result<SandboxBlock, SandboxFault> {
             pointer: fault.pointer,
         }),
         (None, None) => Err(missing(format!("{pointer}/profile"))),
+    }
+}
+
+impl SandboxBlock {
+    /// Reads the block as definitions and jobs spell it.
+    pub(crate) fn read(block: Object<'_>) -> Option<Self> {
+        read_block(block)
+    }
+
+    /// The block as definitions spell it, with every limit said.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let name = |found: Option<&'static str>| found.unwrap_or_default();
+        let profile = name(
+            Profile::ALL
+                .iter()
+                .find(|(_, profile)| *profile == self.profile)
+                .map(|(name, _)| *name),
+        );
+        let tier = name(
+            Tier::ALL
+                .iter()
+                .find(|(_, tier)| *tier == self.tier)
+                .map(|(name, _)| *name),
+        );
+        let backend = self
+            .backend
+            .and_then(|own| BackendKind::ALL.iter().find(|(_, kind)| *kind == own));
+        let mut overrides = serde_json::json!({
+            "memory": self.limits.memory,
+            "cpus": f64::from(self.limits.millicpus) / 1000.0,
+            "pids_limit": self.limits.pids,
+            "tmpfs_size": self.limits.tmpfs,
+        });
+        if let Some(image) = &self.image {
+            overrides["image"] = image.as_str().into();
+        }
+        let mut block = serde_json::json!({
+            "profile": profile, "tier": tier, "allow_hosts": self.allow_hosts, "overrides": overrides,
+        });
+        if let Some((name, _)) = backend {
+            block["backend"] = (*name).into();
+        }
+        block
     }
 }
 

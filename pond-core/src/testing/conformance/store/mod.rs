@@ -11,6 +11,7 @@ pub mod guards;
 pub mod keyring;
 pub mod lists;
 pub mod pool;
+pub mod pool_members;
 pub mod projects;
 pub mod retention;
 pub mod runs;
@@ -60,6 +61,7 @@ macro_rules! __store_cases {
             }
             keyring {
                 the_first_key_of_a_version_stays
+                the_first_server_key_of_a_name_stays
             }
             lists {
                 newest_first_and_filtered
@@ -78,6 +80,17 @@ macro_rules! __store_cases {
                 a_new_life_finds_the_jobs_of_the_former_one
                 waiting_needs_and_counts_follow_the_line
                 a_cancel_reaches_the_holder_with_its_renewal
+                what_was_decided_at_the_start_goes_with_the_claim
+            }
+            pool_members {
+                a_code_is_used_once_by_racing_callers
+                expired_and_foreign_codes_write_nothing
+                old_codes_are_dropped_when_one_is_added
+                an_id_that_is_taken_uses_up_no_code
+                workers_read_back_and_drain
+                an_orchestrator_takes_its_codes_and_workers_along
+                what_was_heard_is_the_latest_word
+                changes_are_told_to_watchers
             }
             projects {
                 ids_and_slugs_are_unique

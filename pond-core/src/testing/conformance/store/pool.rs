@@ -262,9 +262,10 @@ pub async fn a_new_life_finds_the_jobs_of_the_former_one(store: SharedStore) {
     };
     assert_eq!(ids(&*store, now).await.len(), 1);
     ids(&*store, samples.claim("a", 1)).await;
-    let found = store.jobs_of_former_life(former.worker, boot).await.unwrap();
+    let found = store.jobs_of_worker(former.worker, Some(boot)).await.unwrap();
     assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), held);
-    assert_eq!(store.jobs_of_former_life(samples.id(), boot).await.unwrap(), []);
+    assert_eq!(store.jobs_of_worker(samples.id(), Some(boot)).await.unwrap(), []);
+    assert_eq!(store.jobs_of_worker(former.worker, None).await.unwrap().len(), 3);
 }
 
 /// The distinct needs in line and a project's counts follow each change.
@@ -314,4 +315,20 @@ pub async fn a_cancel_reaches_the_holder_with_its_renewal(store: SharedStore) {
     change(&samples, &*store, &run, 3, JobChange::Release(job)).await;
     let row = store.job(job).await.unwrap().unwrap();
     assert_eq!((row.cancelled, row.phase.status()), (false, JobStatus::Waiting));
+}
+
+/// A record of what was decided is kept while the claim lives, and is not there for the next one.
+pub async fn what_was_decided_at_the_start_goes_with_the_claim(store: SharedStore) {
+    let samples = Samples::new(11);
+    let (run, job) = samples.enqueue(&*store, "a", 1).await;
+    let record = |text: &str| JobChange::Dispatch(job, text.to_owned());
+    change(&samples, &*store, &run, 2, record("too early")).await;
+    assert_eq!(store.job(job).await.unwrap().unwrap().dispatch, None);
+    let request = samples.claim("a", 1);
+    assert_eq!(store.claim_jobs(request).await.unwrap().len(), 1);
+    change(&samples, &*store, &run, 3, record("{\"a\": \"ü\"}")).await;
+    let row = store.job(job).await.unwrap().unwrap();
+    assert_eq!(row.dispatch.as_deref(), Some("{\"a\": \"ü\"}"));
+    change(&samples, &*store, &run, 4, JobChange::Release(job)).await;
+    assert_eq!(store.job(job).await.unwrap().unwrap().dispatch, None);
 }

@@ -1,0 +1,45 @@
+-- Keys that all servers of a store share, sealed under its keyring.
+CREATE TABLE server_keys (
+    name        TEXT   NOT NULL PRIMARY KEY,
+    key_version BIGINT NOT NULL,
+    sealed      BYTEA  NOT NULL
+);
+
+-- The area of a job whose stage fans out, and what was decided when its live claim was started.
+ALTER TABLE jobs ADD COLUMN area BIGINT;
+ALTER TABLE jobs ADD COLUMN dispatch TEXT;
+
+CREATE TABLE orchestrators (
+    id        BYTEA  NOT NULL PRIMARY KEY,
+    name      TEXT   NOT NULL,
+    token     BYTEA  NOT NULL, -- SHA-256 of it
+    paired_at BIGINT NOT NULL,
+    seen_at   BIGINT
+);
+
+CREATE TABLE workers (
+    id           BYTEA  NOT NULL PRIMARY KEY,
+    orchestrator BYTEA  NOT NULL,
+    name         TEXT   NOT NULL,
+    x25519       BYTEA  NOT NULL,
+    ed25519      BYTEA  NOT NULL,
+    tags         TEXT   NOT NULL,
+    capabilities TEXT   NOT NULL,
+    enrolled_at  BIGINT NOT NULL,
+    draining     BIGINT NOT NULL,
+    seen_at      BIGINT,
+    seen         TEXT   NOT NULL
+);
+
+CREATE INDEX workers_of_orchestrator ON workers (orchestrator);
+
+-- Codes that were minted and not used yet.
+CREATE TABLE codes (
+    hash         BYTEA  NOT NULL PRIMARY KEY, -- SHA-256 of it
+    orchestrator BYTEA,           -- of an enrolment code alone
+    admits       TEXT   NOT NULL,
+    expires_at   BIGINT NOT NULL
+);
+
+CREATE INDEX codes_by_time ON codes (expires_at);
+CREATE INDEX codes_of_orchestrator ON codes (orchestrator) WHERE orchestrator IS NOT NULL;
