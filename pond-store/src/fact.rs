@@ -9,7 +9,9 @@ use pond_core::id::{JobId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
-use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::sealing::KeyringStore;
 use pond_core::store::StoreError;
@@ -133,7 +135,7 @@ impl Outcome {
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
 pub(crate) trait Backend:
-    RunReads + JobReads + EngineStore + PoolStore + ConfigStore + ProjectStore + KeyringStore
+    RunReads + JobReads + EngineStore + RetentionStore + PoolStore + ConfigStore + ProjectStore + KeyringStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;

@@ -15,7 +15,8 @@ use pond_core::pool::{
 };
 use pond_core::projects::{Project, ProjectDeleted, ProjectStore, Slug};
 use pond_core::runs::{
-    Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead, RunStore,
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter,
+    RunHead, RunStore,
 };
 use pond_core::scope::Scope;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
@@ -149,6 +150,17 @@ impl<B: Backend> EngineStore for Front<B> {
 
     async fn adopt_runs(&self, heir: EngineId, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
         self.backend.adopt_runs(heir, now, limit).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> RetentionStore for Front<B> {
+    async fn due_runs(&self, cutoff: Timestamp, page: PageRequest<RunId>) -> Result<Page<RunId, RunId>, StoreError> {
+        self.backend.due_runs(cutoff, page).await
+    }
+
+    async fn empty_run(&self, run: RunId, cutoff: Timestamp, limit: u32) -> Result<Emptied, StoreError> {
+        self.backend.empty_run(run, cutoff, limit).await
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod jobs;
 mod pool;
 mod projects;
+mod retention;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

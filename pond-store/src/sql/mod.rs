@@ -15,6 +15,7 @@ mod known;
 mod lanes;
 mod pool;
 mod projects;
+mod retention;
 mod row;
 mod runs;
 mod segment;

@@ -14,6 +14,7 @@ pub mod pool;
 pub mod pool_members;
 pub mod pool_order;
 pub mod projects;
+pub mod retention;
 pub mod runs;
 
 /// Makes a module of tests, one per case.
@@ -105,6 +106,11 @@ macro_rules! __store_cases {
             projects {
                 ids_and_slugs_are_unique
                 one_in_use_is_not_deleted
+            }
+            retention {
+                what_ended_before_the_cutoff_is_due
+                a_run_is_emptied_in_steps_and_stays
+                what_is_not_due_is_not_emptied
             }
             runs {
                 a_run_reads_back_as_created
