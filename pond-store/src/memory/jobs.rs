@@ -92,6 +92,12 @@ impl State {
                         job.row.cancelled |= job.row.phase.status() == JobStatus::Claimed;
                     }
                 }
+                JobChange::Reported(id, record) => {
+                    let job = self.jobs.get_mut(&id);
+                    if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Ended) {
+                        job.row.dispatch = Some(record);
+                    }
+                }
                 JobChange::Dispatch(id, record) => {
                     let job = self.jobs.get_mut(&id);
                     if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Claimed) {

@@ -114,9 +114,11 @@ pub(super) async fn lock(
     for (_, item) in changes {
         ids.extend(item.guard.iter().map(|guard| *guard.job.as_bytes()));
         ids.extend(item.jobs.iter().map(|change| match change {
-            JobChange::Release(id) | JobChange::End(id) | JobChange::Cancel(id) | JobChange::Dispatch(id, _) => {
-                *id.as_bytes()
-            }
+            JobChange::Release(id)
+            | JobChange::End(id)
+            | JobChange::Cancel(id)
+            | JobChange::Dispatch(id, _)
+            | JobChange::Reported(id, _) => *id.as_bytes(),
             // It may be there already.
             JobChange::Enqueue(new) => *new.id.as_bytes(),
         }));
@@ -193,6 +195,7 @@ struct Steps<'a> {
     cancelled: Vec<[u8; 16]>,
     ended: Vec<[u8; 16]>,
     dispatched: Vec<(&'a JobId, &'a String)>,
+    reported: Vec<(&'a JobId, &'a String)>,
     lanes: lanes::Leaving,
 }
 
@@ -211,6 +214,11 @@ impl<'a> Steps<'a> {
                 JobChange::Dispatch(id, record) => {
                     if held.0.get(id).is_some_and(|job| job.status == CLAIMED) {
                         steps.dispatched.push((id, record));
+                    }
+                }
+                JobChange::Reported(id, record) => {
+                    if held.0.get(id).is_some_and(|job| job.status == ENDED) {
+                        steps.reported.push((id, record));
                     }
                 }
                 JobChange::Release(id) | JobChange::Cancel(id) | JobChange::End(id) => {
@@ -297,6 +305,7 @@ pub(super) async fn change_jobs(
             tx.write(text, vec![Arg::Ids(ids.clone())]).await?;
         }
     }
+    dispatch(tx, &steps.reported).await?;
     let mut newcomers: Vec<Newcomer<'_>> = steps.enqueued.values().map(|new| Newcomer::new(new)).collect();
     newcomers.retain(|newcomer| !steps.stillborn.contains(&newcomer.job.id));
     let admitted = lanes::admit(tx, steps.lanes, &mut newcomers).await?;
@@ -365,7 +374,7 @@ async fn insert_jobs(tx: &mut Tx, rows: &[String]) -> Result<(), sqlx::Error> {
         .map(drop)
 }
 
-/// Keeps what was decided of claimed jobs.
+/// Keeps what was decided of claimed jobs, or reported of ended ones.
 async fn dispatch(tx: &mut Tx, records: &[(&JobId, &String)]) -> Result<(), sqlx::Error> {
     if records.is_empty() {
         return Ok(());
@@ -379,7 +388,7 @@ async fn dispatch(tx: &mut Tx, records: &[(&JobId, &String)]) -> Result<(), sqlx
     let rows: Vec<String> = records.iter().map(row).collect();
     let text = over_rows!(
         "UPDATE jobs SET dispatch = r.value ->> 1",
-        "WHERE jobs.id = unhex(r.value ->> 0) AND jobs.status = 1"
+        "WHERE jobs.id = unhex(r.value ->> 0)"
     );
     tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
         .await
