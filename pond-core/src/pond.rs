@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::artifacts::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep};
+use crate::engine::{
+    EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep, retain,
+};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
@@ -147,6 +149,7 @@ impl PondBuilder {
         parts.tasks.spawn(hear(parts.clone(), changes));
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
+        parts.tasks.spawn(retain(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
         Ok(Pond {
             parts,

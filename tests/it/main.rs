@@ -1,7 +1,9 @@
 //! Whole-system stories, one file per domain.
 
+mod blobs;
 mod config;
 mod dialing;
+mod egress_config;
 mod fuzz;
 mod http;
 mod idle;
@@ -10,5 +12,6 @@ mod pool;
 mod preflight;
 mod process;
 mod recovery;
+mod retention;
 mod runs;
 mod sources;

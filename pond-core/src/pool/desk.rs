@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::claims::{Decided, Held, Started};
 use super::{
-    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed,
+    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, JobStatus, Needs, Renewal,
+    Renewed, Serves,
 };
 use super::{bundle_token, resolve};
 use crate::artifacts::{Artifact, ByteStream};
@@ -58,11 +61,17 @@ impl Desk {
         if fits.is_empty() || free == 0 {
             return Ok(Vec::new());
         }
+        let only = match Serves::of(taker.tags) {
+            Serves::All => None,
+            Serves::Only(project) => Some(project),
+            Serves::Nobody => return Ok(Vec::new()),
+        };
         let tokens = (0..free).map(|_| ClaimToken::draw(&*self.parts.entropy)).collect();
         let request = ClaimRequest {
             worker: taker.worker,
             boot: taker.boot,
             fits,
+            only,
             tokens,
             lease_until: self.parts.clock.now().plus(self.parts.settings.lease),
         };
@@ -306,6 +315,23 @@ impl Desk {
         })
     }
 
+    /// What it means that a claim which is over reports: the same again is known; another report comes too late. None when it
+    /// was not this claim that the job ended under.
+    async fn finished_before(&self, claim: &Claim, report: &Report) -> Option<Result<()>> {
+        let row = self.parts.store.job(claim.job).await.ok()??;
+        let before = row.dispatch.filter(|_| row.phase.status() == JobStatus::Ended)?;
+        if !before.starts_with(&hex::encode(claim.token.hash())) {
+            return None;
+        }
+        Some(match before == told(claim, report) {
+            true => Ok(()),
+            false => Err(Error::conflict(
+                Conflict::AlreadyTerminal,
+                "the job ended in another way",
+            )),
+        })
+    }
+
     /// Forgets a claim that is over.
     pub(crate) fn forget(&self, claim: &Claim) {
         self.parts.claims.forget(claim.job, claim.token.hash());
@@ -408,8 +434,15 @@ impl Desk {
 
     /// The job is over.
     pub(crate) async fn finish(&self, claim: &Claim, report: &Report) -> Result<()> {
-        let held = self.held(claim).await?;
+        let held = match self.held(claim).await {
+            Ok(held) => held,
+            Err(stale @ Error::Conflict { .. }) => {
+                return self.finished_before(claim, report).await.unwrap_or(Err(stale));
+            }
+            Err(error) => return Err(error),
+        };
         let row = self.parts.store.job(claim.job).await?.ok_or_else(stale_claim)?;
+        let told = told(claim, report);
         let settings = &self.parts.settings;
         let finished = self.parts.ledger.change(held.run, |draft| {
             draft.guard = Some(self.guard(claim));
@@ -422,6 +455,7 @@ impl Desk {
                 JobEnd::Cancelled => return take_back(draft, &row, settings),
             };
             end(draft, claim.job, held.stage, outcome)?;
+            draft.job(JobChange::Reported(claim.job, told.clone()));
             settle(draft, &Default::default(), settings)?;
             Ok(())
         });
@@ -439,6 +473,12 @@ impl Desk {
         }
         finished
     }
+}
+
+/// A report under its claim, so that the same one is told from another.
+fn told(claim: &Claim, report: &Report) -> String {
+    let digest = Sha256::digest(format!("{report:?}"));
+    format!("{}:{}", hex::encode(claim.token.hash()), hex::encode(digest))
 }
 
 /// What a job is made from.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{EnrolledWorker, Needs};
+use super::{EnrolledWorker, Needs, Serves};
 use crate::clock::Timestamp;
 use crate::dispatch::{Command, WorkerInfo};
-use crate::id::{BootId, OrchestratorId, WorkerId};
+use crate::id::{BootId, OrchestratorId, ProjectId, WorkerId};
 
 /// What no worker that is online has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Missing {
     pub tags: BTreeSet<String>,
     /// Capabilities likewise.
     pub capabilities: BTreeSet<String>,
-    /// Whether no worker is online at all.
+    /// Whether no worker is online that serves the project at all.
     pub nobody: bool,
 }
 
@@ -179,13 +179,20 @@ impl Presence {
             .unwrap_or_default()
     }
 
-    /// What is missing for `needs` to be met by a worker that is online; none when one fits.
-    pub(crate) fn missing(&self, needs: &Needs, now: Timestamp, offline_after: Duration) -> Option<Missing> {
+    /// What is missing for `needs` of `project` to be met by a worker that is online; none when one fits.
+    pub(crate) fn missing(
+        &self,
+        needs: &Needs,
+        project: ProjectId,
+        now: Timestamp,
+        offline_after: Duration,
+    ) -> Option<Missing> {
         let workers = self.lock();
         let online: Vec<&WorkerInfo> = workers
             .values()
             .filter(|present| is_online(present, now, offline_after) && !present.draining)
             .map(|present| &present.info)
+            .filter(|info| Serves::of(&info.tags).admits(project))
             .collect();
         if online.iter().any(|info| needs.fit(&info.tags, &info.capabilities)) {
             return None;

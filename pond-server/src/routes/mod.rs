@@ -72,6 +72,7 @@ fn table() -> Routes {
     r.post("/v1/runs/{id}/retry", WriteRuns, runs::retry).gives::<api::Run>(201).about("Starts a new run like this one, on the same resolved sources");
     // Admin config
     admin::entries::<api::Credential>(&mut r, "/v1/admin/credentials", "/v1/admin/credentials/{name}");
+    admin::entries::<api::EgressRule>(&mut r, "/v1/admin/egress", "/v1/admin/egress/{name}");
     admin::entries::<api::Harness>(&mut r, "/v1/admin/harnesses", "/v1/admin/harnesses/{name}").up_to(LARGE);
     admin::entries::<api::Model>(&mut r, "/v1/admin/models", "/v1/admin/models/{name}");
     admin::entries::<api::Variable>(&mut r, "/v1/admin/variables", "/v1/admin/variables/{name}");
@@ -109,6 +110,6 @@ fn table() -> Routes {
     r.get("/health/live", Open, health::live).gives::<api::Health>(200).about("Whether the process answers");
     r.get("/health/ready", Open, health::ready).gives::<api::Health>(200).about("Whether the store answers");
     r.get("/metrics", Metrics, metrics::metrics).streams("text/plain").about("Counters, as Prometheus text");
-    // Next: /v1/keys, /v1/admin/{egress,audit,backup,keyring}, runs/{id}/{egress,reach,receipt}.
+    // Next: /v1/keys, /v1/admin/{audit,backup,keyring}, runs/{id}/{egress,reach,receipt}.
     r
 }
