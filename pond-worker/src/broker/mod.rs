@@ -20,7 +20,7 @@ pub mod wire;
 
 pub use call::{Exceeded, ModelCall, Spend, Unlimited};
 pub use grant::{Feature, Grant, GrantError};
-pub use provider::{Auth, PROVIDERS, Provider, Route, provider};
+pub use provider::{Auth, ClientBase, Found, PROVIDERS, Provider, Route, provider};
 pub use refusal::Refusal;
 pub use serve::{Broker, BrokerHandle, Parts};
 pub use upstream::{Upstream, UpstreamError, dialled};

@@ -323,11 +323,7 @@ impl Attempt<'_> {
             return Ok(None);
         };
         let grant = broker_grant(model, &ready.grant)?;
-        let wire = match model.provider.as_str() {
-            "anthropic" => MiniWire::Anthropic,
-            "openai" => MiniWire::Responses,
-            _ => MiniWire::Chat,
-        };
+        let wire = MiniWire::of(&model.provider).unwrap_or(MiniWire::Chat);
         let socket = ready.folder.broker_socket();
         let listener = UnixListener::bind(&socket).map_err(|error| {
             Failure::new(
