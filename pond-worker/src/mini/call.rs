@@ -87,7 +87,12 @@ impl Caller<'_> {
     }
 }
 
-async fn send(socket: &Path, wire: MiniWire, path: &str, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), String> {
+async fn send(
+    socket: &Path,
+    wire: MiniWire,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, HeaderMap, Bytes), String> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| format!("the broker: {error}"))?;

@@ -110,6 +110,45 @@ async fn c17_73_host_absolute_url_and_query_do_not_move_the_upstream() {
 }
 
 #[tokio::test]
+async fn c17_73_a_gemini_key_goes_in_a_header_and_no_query_moves_anything() {
+    let upstream = Upstream::answering(&[&ok("[]"), &ok("{}")]).await;
+    let world = World::start(Setting::new("gemini", upstream.addr));
+    let query = "key=mine&alt=sse&alt=proto&$alt=sse&fields=candidates&access_token=x";
+    let target = format!("/v1beta/models/m:streamGenerateContent?{query}");
+    let answer = world
+        .post(&target, "x-goog-api-key: dummy\r\n", r#"{"contents":[]}"#)
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let get = "GET /v1beta/models?pageSize=5&key=mine HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(world.raw(get).await.starts_with("HTTP/1.1 200"));
+    let requests = upstream.requests();
+    let [asked, listed] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+    let line = "post /v1beta/models/m:streamgeneratecontent?alt=sse http/1.1\r\n";
+    assert!(asked.starts_with(line), "{asked}");
+    assert!(
+        listed.starts_with("get /v1beta/models?pagesize=5 http/1.1\r\n"),
+        "{listed}"
+    );
+    for request in &requests {
+        assert!(request.contains(&format!("x-goog-api-key: {KEY}\r\n")), "{request}");
+        assert!(!request.contains("mine") && !request.contains("dummy"), "{request}");
+    }
+    let refused = world.post("/v1beta/models/x:generateContent", "", "{}").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 403") && refused.contains(r#""type":"model_not_allowed""#),
+        "{refused}"
+    );
+    assert!(refused.contains(r#""status":"PERMISSION_DENIED""#), "{refused}");
+    for target in ["/v1beta/models/m:embedContent", "/v1beta/cachedContents", "/v1/models"] {
+        let refused = world.post(target, "", "{}").await;
+        assert!(refused.contains("path_not_allowed"), "{target}: {refused}");
+    }
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn c17_73_other_paths_are_refused_however_spelt() {
     let upstream = Upstream::answering(&[]).await;
     let anthropic = World::start(Setting::new("anthropic", upstream.addr));
@@ -475,6 +514,7 @@ fn dummy_keys_have_the_shape_and_open_nothing() {
         ("anthropic", "sk-ant-api03-"),
         ("openai", "sk-proj-"),
         ("openrouter", "sk-or-v1-"),
+        ("gemini", "AIza"),
     ];
     for provider in PROVIDERS {
         let shape = shapes
@@ -482,7 +522,7 @@ fn dummy_keys_have_the_shape_and_open_nothing() {
             .find(|(name, _)| *name == provider.name)
             .map_or("sk-", |(_, shape)| shape);
         assert!(
-            provider.dummy_key.starts_with(shape) && provider.dummy_key.len() > 60,
+            provider.dummy_key.starts_with(shape) && provider.dummy_key.len() > 38,
             "{provider:?}"
         );
         assert!(

@@ -91,13 +91,20 @@ mod tests {
             [r#"{"a":[1,{"b":"]}\"["}]}"#, r#"{"c":"\\"}"#, "{}"]
         );
         assert_eq!(elements(&[b"[]"]), Vec::<String>::new());
-        assert_eq!(elements(&[br#"{"error":{}}"#]), ["{}"], "what is no array gives what it holds");
+        assert_eq!(
+            elements(&[br#"{"error":{}}"#]),
+            ["{}"],
+            "what is no array gives what it holds"
+        );
     }
 
     #[test]
     fn an_element_past_the_bound_is_skipped_and_the_next_one_read() {
         let long = vec![b'x'; MAX_ELEMENT + 1];
-        assert_eq!(elements(&[b"[{\"a\":\"", &long, &long, b"\"},{\"b\":1}]"]), ["{\"b\":1}"]);
+        assert_eq!(
+            elements(&[b"[{\"a\":\"", &long, &long, b"\"},{\"b\":1}]"]),
+            ["{\"b\":1}"]
+        );
     }
 
     proptest! {

@@ -57,7 +57,9 @@ fn blocked(answer: &Value) -> String {
 
 /// Ids are told by newer models alone; elsewhere calls are told apart by their place.
 fn call(function: &Value, place: usize) -> Result<ToolCall, String> {
-    let id = function["id"].as_str().map_or_else(|| format!("place {place}"), str::to_owned);
+    let id = function["id"]
+        .as_str()
+        .map_or_else(|| format!("place {place}"), str::to_owned);
     let arguments = match &function["args"] {
         args @ Value::Object(_) => Ok(args.clone()),
         Value::Null => Ok(json!({})),
