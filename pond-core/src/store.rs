@@ -14,6 +14,7 @@ use crate::pool::JobStore;
 use crate::projects::ProjectStore;
 use crate::runs::{EngineStore, RunStore};
 use crate::sealing::KeyringStore;
+use crate::usage::BudgetStore;
 
 /// Why a store could not answer. A refused fact is an outcome of its method and never one of these.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,7 @@ pub enum Change {
 /// All that Pond stores.
 #[async_trait]
 pub trait Store:
-    RunStore + EngineStore + JobStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
+    RunStore + EngineStore + JobStore + BudgetStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
 {
     /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
     /// [`Change::Missed`].

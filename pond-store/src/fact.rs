@@ -11,6 +11,7 @@ use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, 
 use pond_core::scope::Scope;
 use pond_core::sealing::KeyringStore;
 use pond_core::store::StoreError;
+use pond_core::usage::BudgetStore;
 
 /// A fact that travels in batches. The others are rare, and each is a transaction of its own.
 #[derive(Debug)]
@@ -117,7 +118,9 @@ impl Outcome {
 
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
-pub(crate) trait Backend: RunReads + JobReads + EngineStore + ConfigStore + ProjectStore + KeyringStore {
+pub(crate) trait Backend:
+    RunReads + JobReads + EngineStore + BudgetStore + ConfigStore + ProjectStore + KeyringStore
+{
     /// A fact made ready for writing.
     type Item: Send + 'static;
 

@@ -1,11 +1,12 @@
 //! The worker's port in process: the engine itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::budget::{self, Binding};
 use super::{Claim, ClaimRequest, ClaimToken, ClaimedJob, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed, resolve};
 use crate::artifacts::{Artifact, ByteStream};
 use crate::config::{Owner, Resolution};
@@ -19,8 +20,7 @@ use crate::logs::LogLine;
 use crate::runs::executors::{SandboxBlock, Work};
 use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
 use crate::scope::Scope;
-use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
-use crate::workflow::Budget;
+use crate::usage::{Amounts, Granted, ModelCall, Prices, UsageEntry, UsageTotals};
 
 /// Jobs handed out in one poll.
 const MAX_CLAIMS: u32 = 64;
@@ -117,14 +117,21 @@ impl InProcessLink {
         let index = usize::try_from(row.stage).unwrap_or(usize::MAX);
         let (parts, settings) = (&self.parts, &self.parts.settings);
         let effective = parts.config.effective(row.project).await?;
-        let executor = parts
+        let (executor, binding) = parts
             .ledger
-            .look(row.run, |loaded| loaded.definition.stages[index].executor.clone())
+            .look(row.run, |loaded| {
+                let executor = loaded.definition.stages[index].executor.clone();
+                (executor, Binding::of(loaded, index))
+            })
             .await?;
         let Work::Pool(swarm) = executor.work() else {
             return Err(Error::internal("a job of an engine stage"));
         };
-        let resolved = resolve(swarm, &effective, settings);
+        let models: Vec<_> = effective.models().map(|model| model.record.clone()).collect();
+        let resolved = resolve(swarm, &effective, settings).and_then(|(sandbox, resolution)| {
+            budget::enforceable(&binding.tighter(), &prices(&resolution, &models))?;
+            Ok((sandbox, resolution))
+        });
         let guard = Guard {
             job: row.id,
             token: token.hash(),
@@ -151,12 +158,12 @@ impl InProcessLink {
         let Ok((sandbox, resolution)) = resolved else {
             return Ok(None);
         };
-        let models: Vec<_> = effective.models().map(|model| model.record.clone()).collect();
         let job = self
             .job(&row, token, swarm.prompt.clone(), sandbox, &resolution, &models)
             .await?;
         let job = Job {
             env: effective.variables(),
+            budget: binding.tighter(),
             ..job
         };
         let held = Held {
@@ -218,7 +225,7 @@ impl InProcessLink {
             sealed: resolution.credential.is_some(),
             bundle: base.is_some(),
             base,
-            budget: Budget::default(),
+            budget: Default::default(),
             parse: None,
             writes_artifact: None,
             timeout: timeout.unwrap_or(settings.stage_timeout),
@@ -264,6 +271,7 @@ impl InProcessLink {
             log_bytes: 0,
             guard: Some(self.guard(claim)),
             piece,
+            ids: Vec::new(),
             artifacts: Vec::new(),
             usage: Vec::new(),
         }
@@ -388,9 +396,27 @@ impl WorkerLink for InProcessLink {
 
     async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
         let held = self.held(claim)?;
-        let mut append = self.append(&held, claim, Some(("telemetry".into(), telemetry.seq)));
-        append.usage = usage(&held, &telemetry.calls);
-        accepted(self.parts.ledger.append(append, |_, _| {}).await?)
+        if telemetry.calls.len() > Telemetry::MOST {
+            let most = Telemetry::MOST;
+            return Err(Error::invalid("/events", format!("expected {most} events at most")));
+        }
+        let mut calls = once_each(telemetry.calls);
+        // Told again are those that an earlier call brought, of which there are ever fewer.
+        while !calls.is_empty() {
+            let mut append = self.append(&held, claim, None);
+            append.ids = calls.iter().map(|call| call.id).collect();
+            append.usage = usage(&held, &calls);
+            match self.parts.ledger.append(append, |_, _| {}).await? {
+                Appended::Told(ids) => calls.retain(|call| !ids.contains(&call.id)),
+                appended => return accepted(appended),
+            }
+        }
+        Ok(())
+    }
+
+    async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted> {
+        let held = self.held(claim)?;
+        budget::draw(&self.parts, held.run, held.stage, self.guard(claim), want).await
     }
 
     async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {
@@ -455,10 +481,11 @@ impl WorkerLink for InProcessLink {
         let held = self.held(claim)?;
         let row = self.parts.store.job(claim.job).await?.ok_or_else(stale_claim)?;
         let settings = &self.parts.settings;
+        let ended = budget::judged(&self.parts, held.run, held.stage, report.end).await?;
         let finished = self.parts.ledger.change(held.run, |draft| {
             draft.guard = Some(self.guard(claim));
             let cancelled = draft.state().cancel_requested_at.is_some();
-            let outcome = match &report.end {
+            let outcome = match &ended {
                 JobEnd::Done => StageOutcome::Done,
                 JobEnd::Failed(failure) => StageOutcome::Failed(failure.clone()),
                 JobEnd::Cancelled if cancelled => StageOutcome::Cancelled,
@@ -518,6 +545,13 @@ fn prices(resolution: &Resolution, models: &[crate::config::Model]) -> BTreeMap<
     same.map(price).chain([price(own)]).collect()
 }
 
+/// Calls without those whose id stands before them already.
+fn once_each(mut calls: Vec<ModelCall>) -> Vec<ModelCall> {
+    let mut seen = HashSet::with_capacity(calls.len());
+    calls.retain(|call| seen.insert(call.id));
+    calls
+}
+
 fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
     let mut entries: BTreeMap<&str, UsageTotals> = BTreeMap::new();
     for call in calls {
@@ -545,7 +579,7 @@ fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
 
 fn accepted(appended: Appended) -> Result<()> {
     match appended {
-        Appended::At { .. } | Appended::Known => Ok(()),
+        Appended::At { .. } | Appended::Known | Appended::Told(_) => Ok(()),
         Appended::Gap { expected } => Err(Error::conflict(
             Conflict::ChunkGap,
             format!("expected piece {expected}"),

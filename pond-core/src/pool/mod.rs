@@ -1,5 +1,6 @@
 //! The pool: jobs that wait for workers, the claims that workers hold, and who is there.
 
+mod budget;
 mod in_process;
 mod job;
 mod needs;

@@ -1,6 +1,7 @@
 //! Everything in memory: one lock, one plain state. For tests and for programs that need nothing to survive them; and
 //! the reference that the databases are compared with.
 
+mod budgets;
 mod config;
 mod pool;
 mod projects;
@@ -19,6 +20,7 @@ use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
+use pond_core::usage::Account;
 
 use self::pool::Job;
 use self::runs::RunRecord;
@@ -43,6 +45,8 @@ struct State {
     engines: HashMap<EngineId, Timestamp>,
     jobs: HashMap<JobId, Job>,
     waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
+    /// Jobs that draw from the budget of a run, with the places of their stages.
+    accounts: HashMap<RunId, BTreeMap<JobId, (u32, Account)>>,
     config_revision: i64,
     config: BTreeMap<(EntryKind, Owner, String), Entry>,
     projects: BTreeMap<ProjectId, Project>,

@@ -1,6 +1,6 @@
 //! Jobs in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use pond_core::clock::Timestamp;
@@ -10,6 +10,7 @@ use pond_core::pool::{
 };
 use pond_core::runs::Guard;
 use pond_core::store::StoreError;
+use uuid::Uuid;
 
 use super::{Memory, State};
 use crate::fact::{Claimed, JobReads};
@@ -21,6 +22,8 @@ pub(super) struct Job {
     place: i64,
     /// Next piece of each stream of the live claim.
     pieces: BTreeMap<String, u64>,
+    /// Ids told under the live claim.
+    told: BTreeSet<Uuid>,
 }
 
 /// What a piece of a stream is to those written before.
@@ -87,7 +90,16 @@ impl State {
                     dispatch: None,
                 };
                 let (place, pieces) = (new.place, BTreeMap::new());
-                self.jobs.insert(new.id, Job { row, place, pieces });
+                let told = BTreeSet::new();
+                self.jobs.insert(
+                    new.id,
+                    Job {
+                        row,
+                        place,
+                        pieces,
+                        told,
+                    },
+                );
             }
             JobChange::Release(id) => self.step(id, JobEvent::Release),
             JobChange::End(id) => self.step(id, JobEvent::End),
@@ -117,7 +129,9 @@ impl State {
             // Mark and record were of the claim.
             job.row.cancelled = false;
             job.row.dispatch = None;
+            job.told.clear();
         }
+        let ended = (next.status() != JobStatus::Claimed).then_some(job.row.run);
         if next.status() == JobStatus::Waiting {
             self.waiting.entry(key).or_default().insert(place);
         }
@@ -125,6 +139,22 @@ impl State {
             job.pieces.clear();
         }
         job.row.phase = next;
+        if let Some(run) = ended {
+            self.give_back(run, id);
+        }
+    }
+
+    /// Which of these ids were told before under the live claim; none when there is no claim.
+    pub(super) fn told(&self, guard: Option<&Guard>, ids: &[Uuid]) -> Option<Vec<Uuid>> {
+        let job = self.jobs.get(&guard?.job)?;
+        Some(ids.iter().filter(|id| job.told.contains(id)).copied().collect())
+    }
+
+    /// Takes note of ids that were told.
+    pub(super) fn note_told(&mut self, guard: Option<&Guard>, ids: Vec<Uuid>) {
+        if let Some(job) = guard.and_then(|guard| self.jobs.get_mut(&guard.job)) {
+            job.told.extend(ids);
+        }
     }
 
     pub(super) fn claim(&mut self, request: &ClaimRequest) -> Claimed {

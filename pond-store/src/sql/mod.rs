@@ -4,6 +4,7 @@
 //! stands in one place.
 
 mod batch;
+mod budgets;
 mod config;
 pub(crate) mod db;
 mod engines;
