@@ -1,15 +1,14 @@
 //! Budgets of running jobs, as the engine keeps them: what a job may spend, its draws, and the failure of one that crossed.
 
-use std::collections::BTreeMap;
-
 use super::JobEnd;
 use crate::body::{Faults, Object};
+use crate::config::Model;
 use crate::engine::{Loaded, Parts, stale_claim};
 use crate::error::{Error, Result};
 use crate::id::RunId;
 use crate::runs::{Failure, FailureCode, Guard, Inputs};
 use crate::scope::Scope;
-use crate::usage::{Amounts, Draw, Drawn, Granted, Prices, UsageReport};
+use crate::usage::{Amounts, Draw, Drawn, Granted, UsageReport};
 use crate::workflow::Budget;
 
 /// The budgets that bind a job.
@@ -119,18 +118,19 @@ fn judge(binding: &Binding, report: &UsageReport, key: &str, end: JobEnd) -> Job
     JobEnd::Failed(Failure::new(FailureCode::BudgetExceeded, message))
 }
 
-/// Whether a budget in USD can be kept: every model that the job may call needs a price for what it reads and says.
+/// Whether a budget in USD can be kept: the stage's model needs a price for what it reads and for what it says. Other models of
+/// its credential that have none are left out by the worker.
 ///
 /// # Errors
 /// A failure that names the model without one.
-pub(crate) fn enforceable(budget: &Budget, models: &BTreeMap<String, Prices>) -> Result<(), Failure> {
-    let unpriced = |prices: &Prices| prices.input.is_none() || prices.output.is_none();
-    let found = models.iter().find(|(_, prices)| unpriced(prices));
-    match (budget.usd, found) {
-        (Some(_), Some((model, _))) => {
+pub(crate) fn enforceable(budget: &Budget, model: Option<&Model>) -> Result<(), Failure> {
+    let unpriced = |model: &&Model| model.prices.input.is_none() || model.prices.output.is_none();
+    match (budget.usd, model.filter(unpriced)) {
+        (Some(_), Some(model)) => {
             let message = format!(
-                "the budget is in USD and model '{model}' has no input and output price; register its prices, or use a \
-                 budget in tokens"
+                "the budget is in USD and model '{}' has no input and output price; register its prices, or use a \
+                 budget in tokens",
+                model.key
             );
             Err(Failure::new(FailureCode::BudgetExceeded, message))
         }
@@ -141,7 +141,7 @@ pub(crate) fn enforceable(budget: &Budget, models: &BTreeMap<String, Prices>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::{Pico, Price, Tokens, UsageEntry, UsageTotals};
+    use crate::usage::{Pico, Price, Prices, Tokens, UsageEntry, UsageTotals};
 
     fn entry(stage: &str, tokens: u64) -> UsageEntry {
         UsageEntry {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_in_usd_needs_prices_of_every_model() {
+    fn a_budget_in_usd_needs_prices_of_its_model() {
         let priced = Prices {
             input: Some(Price(1)),
             output: Some(Price(0)),
@@ -216,13 +216,22 @@ mod tests {
             usd: Some(Pico(1)),
             ..Budget::default()
         };
-        let models = |prices| BTreeMap::from([("m".to_owned(), priced), ("n".to_owned(), prices)]);
-        assert!(enforceable(&usd, &models(priced)).is_ok());
-        assert!(enforceable(&tokens(1), &models(Prices::default())).is_ok());
+        let model = |prices| Model {
+            key: "m".into(),
+            label: None,
+            provider: "openai".into(),
+            model_id: "m-1".into(),
+            credential_name: "c".into(),
+            capability: None,
+            prices,
+        };
+        assert!(enforceable(&usd, Some(&model(priced))).is_ok());
+        assert!(enforceable(&usd, None).is_ok());
+        assert!(enforceable(&tokens(1), Some(&model(Prices::default()))).is_ok());
         let half = Prices { output: None, ..priced };
         for prices in [Prices::default(), half] {
-            let failure = enforceable(&usd, &models(prices)).expect_err("no price");
-            assert!(failure.message.contains("'n'"), "{}", failure.message);
+            let failure = enforceable(&usd, Some(&model(prices))).expect_err("no price");
+            assert!(failure.message.contains("'m'"), "{}", failure.message);
         }
     }
 }

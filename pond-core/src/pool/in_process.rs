@@ -129,7 +129,7 @@ impl InProcessLink {
         };
         let models: Vec<_> = effective.models().map(|model| model.record.clone()).collect();
         let resolved = resolve(swarm, &effective, settings).and_then(|(sandbox, resolution)| {
-            budget::enforceable(&binding.tighter(), &prices(&resolution, &models))?;
+            budget::enforceable(&binding.tighter(), resolution.model.as_ref().map(|found| &found.record))?;
             Ok((sandbox, resolution))
         });
         let guard = Guard {

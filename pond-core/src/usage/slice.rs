@@ -187,19 +187,25 @@ impl Slice {
             .all(|(own, used)| own.is_none_or(|own| used <= own))
     }
 
-    /// Whether a kind that it bounds is down to nothing.
-    fn is_used_up(self) -> bool {
-        self.kinds().contains(&Some(0))
+    /// Whether a kind of which something is wanted is down to nothing.
+    fn lacks(self, want: Amounts) -> bool {
+        let want = want.kinds();
+        self.kinds()
+            .iter()
+            .zip(want)
+            .any(|(own, want)| *own == Some(0) && want > 0)
     }
 }
 
-/// How much of what is `left` one draw gives: what is wanted, or an eighth of what is left where that is more, and no more than
-/// there is. Nothing of any kind once one kind is used up: the others would be held for calls that cannot be made.
-pub fn slice(left: Slice, want: Amounts) -> Slice {
-    if left.is_used_up() {
-        return left.map(Amounts::default(), |_, _| 0);
-    }
-    left.map(want, |left, want| want.max(left / SHARE).max(1).min(left))
+/// How much of what is `left` one draw gives: of each kind that is wanted what is wanted, or an eighth of what is left where
+/// that is more, and no more than there is. None when a kind that is wanted is used up: the others would be held for calls that
+/// cannot be made.
+pub fn slice(left: Slice, want: Amounts) -> Option<Slice> {
+    let give = |left: u64, want: u64| match want {
+        0 => 0,
+        want => want.max(left / SHARE).min(left),
+    };
+    (!left.lacks(want)).then(|| left.map(want, give))
 }
 
 /// Draws for a job. `others` is what is spent or held by the rest of the run and of the stage, each beside its limit.
@@ -213,13 +219,12 @@ pub fn draw(account: &mut Account, limits: [(Slice, Amounts); 2], want: Amounts)
         .map(|(limit, others)| limit.less(others + own))
         .fold(Slice::default(), Slice::tighter);
     let owed = account.spent.beyond(account.granted);
-    let fresh = slice(left, want.beyond(owed));
-    if left.is_used_up() {
+    let Some(fresh) = slice(left, want.beyond(owed)) else {
         return Granted {
-            granted: fresh,
+            granted: left.map(Amounts::default(), |_, _| 0),
             remaining: left,
         };
-    }
+    };
     let granted = fresh.map(owed, u64::saturating_add);
     account.granted += granted.amounts();
     Granted {
@@ -254,33 +259,37 @@ mod tests {
             (800, 10, 100),
             (800, 300, 300),
             (800, 900, 800),
-            (7, 0, 1),
+            (7, 0, 0),
+            (0, 0, 0),
             (1, 5, 1),
-            (0, 5, 0),
         ] {
             assert_eq!(
                 slice(of_tokens(left), tokens(want)),
-                of_tokens(given),
+                Some(of_tokens(given)),
                 "{want} of {left}"
             );
         }
-        assert_eq!(slice(Slice::default(), Amounts::ONE), Slice::default());
-        let one_kind_gone = Slice {
+        assert_eq!(slice(of_tokens(0), tokens(5)), None);
+        assert_eq!(slice(Slice::default(), Amounts::ONE), Some(Slice::default()));
+        let no_call_left = Slice {
             calls: Some(0),
             ..of_tokens(80)
         };
-        let nothing = Slice {
+        assert_eq!(slice(no_call_left, Amounts::ONE), None);
+        let for_a_call_under_way = Slice {
             calls: Some(0),
-            ..of_tokens(0)
+            ..of_tokens(10)
         };
-        assert_eq!(slice(one_kind_gone, Amounts::ONE), nothing);
+        assert_eq!(slice(no_call_left, tokens(1)), Some(for_a_call_under_way));
     }
 
     #[test]
     fn ten_jobs_that_draw_in_turn_all_get_a_slice() {
         let mut left = 1000;
         for job in 0..10 {
-            let given = slice(of_tokens(left), tokens(5)).tokens.unwrap_or(0);
+            let given = slice(of_tokens(left), tokens(5))
+                .and_then(|given| given.tokens)
+                .unwrap_or(0);
             assert!(given >= 30, "job {job} gets {given}");
             left -= given;
         }

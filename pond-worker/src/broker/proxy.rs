@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use pond_core::usage::Amounts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -219,18 +220,30 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 async fn bill(broker: &Arc<Shared>, wire: &'static dyn Wire, asked: Asked, bytes: usize) -> Result<Billed, Refusal> {
     let ends = |_| Refusal::upstream("the job ends");
     let place = broker.calls.clone().reserve_owned().await.map_err(ends)?;
-    broker
-        .spend
-        .before()
-        .map_err(|spent| Refusal::forbidden("budget_exceeded", spent.message))?;
+    let (id, meter) = (broker.call_id(), Meter::new(wire, bytes));
+    // Behind this there is no waiting: what has begun is told of when it is dropped.
+    let expected = expected(broker, &asked.model, &meter);
+    let begun = broker.spend.begin(id, expected).await;
+    begun.map_err(|exceeded| Refusal::spent(&exceeded))?;
     Ok(Billed {
         broker: broker.clone(),
+        id,
         place: Some(place),
         model: asked.model,
         started: broker.clock.now(),
-        meter: Meter::new(wire, bytes),
+        meter,
         phase: Phase::Asked,
     })
+}
+
+/// What a call is expected to use before anything is known of its answer: its input, by its bytes.
+fn expected(broker: &Shared, model: &str, meter: &Meter) -> Amounts {
+    let tokens = meter.read().tokens;
+    Amounts {
+        usd: broker.grant.cost(model, &tokens).unwrap_or_default(),
+        tokens: tokens.total(),
+        calls: 1,
+    }
 }
 
 fn outward(route: &Route, target: Uri, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, Refusal> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use pond_core::artifacts::ByteStream;
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
@@ -12,6 +13,7 @@ use pond_core::pool::{Claim, JobEnd};
 use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Sandbox, SandboxError, Spec};
 use pond_core::sources::TreeError;
+use pond_core::usage::{Amounts, Granted};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,7 +27,7 @@ use super::settings::WorkerSettings;
 use super::switch::{Stop, Switch};
 use super::watched::Watched;
 use super::{Claimed, Lines, Refused, calls};
-use crate::broker::{Broker, Parts, Unlimited, Upstream};
+use crate::broker::{Broker, Draws, Parts, Purse, Spend, Tally, Unlimited, Upstream};
 use crate::collect::{Collecting, collect};
 use crate::mini::MiniWire;
 use crate::prepare::{Inside, WorkFolder, broker_grant, launch};
@@ -81,6 +83,7 @@ pub(super) async fn attend(shop: Arc<Shop>, link: Arc<dyn WorkerLink>, job: Job)
         shop: &shop,
         job: &job,
         claimed,
+        tally: Arc::default(),
     };
     let mut whole = Box::pin(attempt.whole());
     tokio::select! {
@@ -98,6 +101,8 @@ struct Attempt<'a> {
     claimed: Claimed,
     /// When the timeout strikes.
     until: Timestamp,
+    /// What its model calls come to.
+    tally: Arc<Tally>,
 }
 
 /// What was made ready before the sandbox starts.
@@ -117,7 +122,10 @@ impl Attempt<'_> {
             }
         };
         let Some(end) = end else { return };
-        let report = Report { end };
+        let report = Report {
+            end,
+            spent: self.tally.total(),
+        };
         let told = self.claimed.call(|link, claim| {
             let report = report.clone();
             async move { link.finish(&claim, report).await }
@@ -322,7 +330,21 @@ impl Attempt<'_> {
         let Some(model) = &self.job.model else {
             return Ok(None);
         };
-        let grant = broker_grant(model, &ready.grant)?;
+        let mut grant = broker_grant(model, &ready.grant)?;
+        let limits = self.job.budget.slice();
+        if limits.usd.is_some() {
+            // What has no price could be used without end.
+            grant
+                .models
+                .retain(|_, prices| prices.input.is_some() && prices.output.is_some());
+        }
+        let purse = (!limits.is_unbounded()).then(|| {
+            let draws = LinkDraws(self.claimed.clone());
+            Arc::new(Purse::new(limits, Box::new(draws)))
+        });
+        let spend = purse
+            .clone()
+            .map_or_else(|| Arc::new(Unlimited) as Arc<dyn Spend>, |purse| purse);
         let wire = MiniWire::of(&model.provider).unwrap_or(MiniWire::Chat);
         let socket = ready.folder.broker_socket();
         let listener = UnixListener::bind(&socket).map_err(|error| {
@@ -333,14 +355,20 @@ impl Attempt<'_> {
         })?;
         let parts = Parts {
             upstream: Arc::clone(&self.shop.upstream),
-            spend: Arc::new(Unlimited),
+            spend,
             clock: Arc::clone(&self.shop.clock),
             entropy: Arc::clone(&self.shop.entropy),
         };
         let (told, calls) = mpsc::channel(WAITING_CALLS);
         let handle = Broker::start(listener, grant, parts, told);
-        let telemetry = calls::ship(calls, self.claimed.clone());
-        Ok(Some((JobBroker { handle, socket, wire }, telemetry)))
+        let telemetry = calls::ship(calls, self.claimed.clone(), Arc::clone(&self.tally));
+        let broker = JobBroker {
+            handle,
+            socket,
+            wire,
+            purse,
+        };
+        Ok(Some((broker, telemetry)))
     }
 
     fn spec(&self, ready: &Ready, bridge: Option<Bridge>, home: Vec<pond_core::sandbox::HomeFile>) -> Spec {
@@ -424,6 +452,20 @@ impl Attempt<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// Draws by the job's link.
+struct LinkDraws(Claimed);
+
+#[async_trait]
+impl Draws for LinkDraws {
+    async fn draw(&self, want: Amounts) -> Result<Granted, String> {
+        let drawn = self.0.call(|link, claim| async move { link.draw(&claim, want).await });
+        drawn.await.map_err(|refused| match refused {
+            Refused::Gone => "the job is lost".to_owned(),
+            Refused::Error(error) => error.to_string(),
+        })
     }
 }
 

@@ -1,10 +1,7 @@
 //! The way to the provider: the client chooses nothing of it, and the key stays on it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use pond_core::usage::Tokens;
-use pond_worker::broker::{Exceeded, Feature, ModelCall, PROVIDERS, Spend};
+use pond_worker::broker::{Feature, PROVIDERS};
 use pond_worker::net::testing::CountingListener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -455,48 +452,6 @@ async fn the_address_dies_with_the_handle_and_calls_under_way_are_told() {
     let _ = stream.read_to_end(&mut rest).await;
     assert_eq!(rest, b"", "the connection is gone");
     assert!(UnixStream::connect(&world.socket).await.is_err());
-}
-
-/// Pays for so many calls.
-struct Purse {
-    left: AtomicU64,
-    told: AtomicU64,
-}
-
-impl Spend for Purse {
-    fn before(&self) -> Result<(), Exceeded> {
-        let paid = self
-            .left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        paid.map(|_| ()).map_err(|_| Exceeded {
-            message: "calls: 1 of 1 spent".into(),
-        })
-    }
-
-    fn after(&self, call: &ModelCall) {
-        self.told.fetch_add(call.tokens.total(), Ordering::SeqCst);
-    }
-}
-
-#[tokio::test]
-async fn a_spent_budget_refuses_the_next_call_for_good() {
-    let upstream = Upstream::answering(&[&ok(ANSWER)]).await;
-    let purse = Arc::new(Purse {
-        left: AtomicU64::new(1),
-        told: AtomicU64::new(0),
-    });
-    let world = World::start(Setting {
-        spend: purse.clone(),
-        ..Setting::new("anthropic", upstream.addr)
-    });
-    assert!(world.post("/v1/messages", "", BODY).await.starts_with("HTTP/1.1 200"));
-    let answer = world.post("/v1/messages", "", BODY).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 403") && answer.contains(r#""type":"budget_exceeded""#),
-        "{answer}"
-    );
-    assert_eq!(purse.told.load(Ordering::SeqCst), 18);
-    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[tokio::test]

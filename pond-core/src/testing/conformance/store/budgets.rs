@@ -140,7 +140,11 @@ pub async fn run_and_stage_bind_together(store: SharedStore) {
     assert_eq!(first.granted, limit(Some(300), Some(30), Some(3)));
     assert_eq!(first.remaining, limit(Some(200), Some(10), Some(1)));
     let other_stage = granted(&*store, draw(&jobs[1])).await;
-    assert_eq!(other_stage.granted, limit(Some(300), Some(30), Some(1)));
+    assert_eq!(
+        other_stage.granted,
+        limit(Some(300), Some(30), Some(1)),
+        "the last call of the run"
+    );
     let nothing = granted(&*store, draw(&jobs[2])).await;
     assert_eq!(
         nothing.granted,
