@@ -240,7 +240,8 @@ async fn talk(model: &Model, wire: wire::Talk, name: String, body: &Value) -> Re
         Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
         _ => {}
     }
-    model.book().bills.entry(name.clone()).or_default().add(&turn.counts);
+    let counts = wire.told(turn.counts);
+    model.book().bills.entry(name.clone()).or_default().add(&counts);
     let answer = wire::Answer {
         model: &name,
         id: index,

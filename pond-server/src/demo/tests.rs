@@ -43,8 +43,8 @@ async fn c17_21_usage_equals_the_providers_own_bill_on_every_wire_streamed_and_n
                 "shell",
                 json!({"command": "ls \"a b\""}),
             )
-            .billed(wire.tells(counts())),
-            Turn::text("done").billed(wire.tells(Counts { output: 7, ..counts() })),
+            .billed(counts()),
+            Turn::text("done").billed(Counts { output: 7, ..counts() }),
         ];
         let mut world = World::start(wire, Script { turns }).await;
         for stream in [false, true] {
@@ -67,7 +67,7 @@ async fn c17_21_usage_equals_the_providers_own_bill_on_every_wire_streamed_and_n
 #[tokio::test]
 async fn c17_21_a_stream_that_is_an_array_is_counted_like_one_of_events() {
     let wire = Wire::named("gemini");
-    let turn = Turn::text(&"word ".repeat(40)).billed(wire.tells(counts()));
+    let turn = Turn::text(&"word ".repeat(40)).billed(counts());
     let mut world = World::start(wire, Script { turns: vec![turn] }).await;
     let path = "/v1beta/models/scripted-1:streamGenerateContent";
     let answer = world.post(path, &wire.asking("hello", true)).await;

@@ -26,7 +26,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::host::Host;
-use crate::demo::{Counts, Script, ScriptedModel};
+use crate::demo::{Script, ScriptedModel};
 
 pub(super) const MODEL: &str = "scripted-1";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -86,17 +86,6 @@ impl Wire {
             MiniWire::Chat => "/v1/chat/completions",
             MiniWire::Gemini if stream => "/v1beta/models/scripted-1:streamGenerateContent?alt=sse",
             MiniWire::Gemini => "/v1beta/models/scripted-1:generateContent",
-        }
-    }
-
-    /// The counts that the wire has words for.
-    pub(super) fn tells(&self, counts: Counts) -> Counts {
-        match self.mini {
-            MiniWire::Gemini => Counts {
-                cache_write: 0,
-                ..counts
-            },
-            _ => counts,
         }
     }
 

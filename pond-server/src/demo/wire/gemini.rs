@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::{Answer, call_id, pieces};
 
-/// The prompt's tokens hold the cached ones, on this wire; it has no word for what was written to a cache.
+/// The prompt's tokens hold the cached ones, on this wire, and those written to a cache, for which it has no word.
 fn usage(answer: &Answer<'_>, output: u64) -> Value {
     let counts = answer.turn.counts;
-    let prompt = counts.input + counts.cache_read;
+    let prompt = counts.input + counts.cache_read + counts.cache_write;
     // Some of the output are thoughts, told apart and billed alike.
     let thoughts = output / 3;
     json!({

@@ -8,7 +8,7 @@ mod responses;
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::script::Turn;
+use super::script::{Counts, Turn};
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,19 @@ impl Talk {
                 let contents = body["contents"].as_array().map_or(&[][..], Vec::as_slice);
                 contents.iter().filter(|content| content["role"] == "model").count()
             }
+        }
+    }
+
+    /// The counts as this wire has words for them.
+    pub(super) fn told(self, counts: Counts) -> Counts {
+        match self {
+            Self::Anthropic | Self::Responses | Self::Chat => counts,
+            // What goes to a cache is input like any other here.
+            Self::Gemini(_) => Counts {
+                input: counts.input + counts.cache_write,
+                cache_write: 0,
+                ..counts
+            },
         }
     }
 
