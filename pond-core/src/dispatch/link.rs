@@ -12,8 +12,9 @@ use crate::error::Result;
 use crate::id::{BootId, JobId, WorkerId};
 use crate::logs::{LogSource, LogStream};
 use crate::pool::{Claim, JobEnd};
+use crate::runs::ParseCount;
 use crate::secret::Secret;
-use crate::usage::{Amounts, Granted, ModelCall, UsageTotals};
+use crate::usage::{Amounts, Granted, ModelCall};
 
 /// Who a worker is and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +114,8 @@ pub struct Upload {
     pub name: ArtifactName,
     /// Whether a secret was cut from it.
     pub redacted: bool,
+    /// Its SHA-256, where the sender says it: other bytes are refused.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// The secrets of a job, for its worker alone.
@@ -130,7 +133,9 @@ pub struct Report {
     /// How.
     pub end: JobEnd,
     /// What its model calls used under this claim, as the worker counted; none when it made none.
-    pub spent: Option<UsageTotals>,
+    pub spent: Option<Amounts>,
+    /// What was found in the blocks that its `parse` asks for.
+    pub parse: Option<ParseCount>,
 }
 
 /// What a worker may ask and tell. Every call about a job carries its claim; a stale one is refused with

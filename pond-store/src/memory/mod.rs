@@ -3,8 +3,10 @@
 
 mod budgets;
 mod config;
+mod jobs;
 mod pool;
 mod projects;
+mod retention;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,15 +16,15 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
-use pond_core::id::{EngineId, JobId, ProjectId, RunId};
-use pond_core::pool::NeedsKey;
+use pond_core::id::{EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::pool::{Code, EnrolledWorker, Lane, NeedsKey, Orchestrator};
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
 use pond_core::usage::Account;
 
-use self::pool::Job;
+use self::jobs::{HeldPlace, Job};
 use self::runs::RunRecord;
 use crate::error::closed;
 use crate::fact::{Answer, Backend, Fact, Outcome};
@@ -47,6 +49,12 @@ struct State {
     waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
     /// Jobs that draw from the budget of a run, with the places of their stages.
     accounts: HashMap<RunId, BTreeMap<JobId, (u32, Account)>>,
+    lanes: BTreeMap<ProjectId, Lane>,
+    /// Jobs that are held, oldest first.
+    held: HashMap<ProjectId, BTreeSet<HeldPlace>>,
+    codes: HashMap<[u8; 32], Code>,
+    orchestrators: BTreeMap<OrchestratorId, Orchestrator>,
+    workers: BTreeMap<WorkerId, EnrolledWorker>,
     config_revision: i64,
     config: BTreeMap<(EntryKind, Owner, String), Entry>,
     projects: BTreeMap<ProjectId, Project>,
@@ -80,7 +88,7 @@ impl Backend for Memory {
             let mut state = self.state()?;
             match fact {
                 Fact::Create(new) => state.create(new).map(|()| Outcome::Created),
-                Fact::Commit(commit) => Ok(Outcome::Committed(state.commit(commit))),
+                Fact::Commit(commit) => Ok(state.commit(commit)),
                 Fact::Append(append) => Ok(Outcome::Appended(state.append(append))),
                 Fact::Claim(request) => Ok(Outcome::Claimed(state.claim(&request))),
                 Fact::Renew(renewal) => Ok(Outcome::Renewed(state.renew(&renewal))),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Sql;
 use super::db::{Arg, Text, Tx, args, over_rows};
 use super::item::{ChangeItem, JsonRow, json_rows, stored};
-use super::pool::{self, Held};
+use super::jobs::{self, Held};
 use super::row::Cells;
 use crate::error::unavailable;
 
@@ -74,7 +74,7 @@ pub(super) async fn note_told(tx: &mut Tx, done: &[&ChangeItem], held: &Held) ->
     tx.write(insert, args![json_rows(rows.iter().map(String::as_str))])
         .await?;
     if !first.is_empty() {
-        let mark = pool::among_ids!("UPDATE jobs SET told = 1 WHERE", "", "");
+        let mark = jobs::among_ids!("UPDATE jobs SET told = 1 WHERE", "", "");
         tx.write(mark, vec![Arg::Ids(first)]).await?;
     }
     Ok(())
@@ -223,7 +223,7 @@ impl BudgetStore for Sql {
     /// Locks the job and then the run, as batches do: all that changes the sums of a run holds its row.
     async fn draw(&self, draw: Draw) -> Result<Drawn, StoreError> {
         let mut tx = self.db.begin().await.map_err(unavailable)?;
-        let held = pool::lock_one(&mut tx, draw.guard.job).await.map_err(unavailable)?;
+        let held = jobs::lock_one(&mut tx, draw.guard.job).await.map_err(unavailable)?;
         if !held.holds(draw.run, Some(&draw.guard)) {
             return Ok(Drawn::StaleClaim);
         }
