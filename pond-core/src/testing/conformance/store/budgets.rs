@@ -17,7 +17,7 @@ async fn claimed(samples: &Samples, store: &dyn Store, count: usize) -> (NewRun,
     store.create_run(run.clone()).await.unwrap();
     let mut commit = samples.commit(&run, 1);
     for place in 0..count {
-        let mut job = samples.job(&run, "a", i64::try_from(place).unwrap());
+        let mut job = samples.job(&run, "a");
         job.stage = u32::try_from(place % 2).unwrap();
         commit.jobs.push(JobChange::Enqueue(job));
     }
