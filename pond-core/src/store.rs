@@ -14,6 +14,7 @@ use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
 use crate::runs::{EngineStore, RetentionStore, RunStore};
 use crate::sealing::KeyringStore;
+use crate::usage::BudgetStore;
 
 /// Why a store could not answer. A refused fact is an outcome of its method and never one of these.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,7 @@ pub trait Store:
     + RetentionStore
     + JobStore
     + PoolStore
+    + BudgetStore
     + ConfigStore
     + ProjectStore
     + KeyringStore

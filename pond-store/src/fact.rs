@@ -15,6 +15,7 @@ use pond_core::runs::{
 use pond_core::scope::Scope;
 use pond_core::sealing::KeyringStore;
 use pond_core::store::StoreError;
+use pond_core::usage::BudgetStore;
 
 /// A fact that travels in batches. The others are rare, and each is a transaction of its own.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ impl Outcome {
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
 pub(crate) trait Backend:
-    RunReads + JobReads + EngineStore + RetentionStore + PoolStore + ConfigStore + ProjectStore + KeyringStore
+    RunReads + JobReads + EngineStore + RetentionStore + PoolStore + BudgetStore + ConfigStore + ProjectStore + KeyringStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;

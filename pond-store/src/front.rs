@@ -21,7 +21,7 @@ use pond_core::runs::{
 use pond_core::scope::Scope;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::{Change, Store, StoreError};
-use pond_core::usage::UsageEntry;
+use pond_core::usage::{BudgetStore, Draw, Drawn, UsageEntry};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
@@ -205,6 +205,13 @@ impl<B: Backend> JobStore for Front<B> {
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
         self.backend.job_counts(project).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> BudgetStore for Front<B> {
+    async fn draw(&self, draw: Draw) -> Result<Drawn, StoreError> {
+        self.backend.draw(draw).await
     }
 }
 

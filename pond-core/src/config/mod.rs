@@ -25,7 +25,7 @@ pub use egress_policy::{Decision, EgressPolicy, Origin, Ruled};
 pub use entry::{Entry, EntryKind, Owner};
 pub use harness::{Harness, HarnessFile, Placeholder, placeholders};
 pub use model::Model;
-pub use provider::{PROVIDERS, Provider};
+pub use provider::{ANTHROPIC, GEMINI, OPENAI, OPENAI_COMPATIBLE, OPENROUTER, PROVIDERS, Provider};
 pub use resolve::{Effective, Named, Resolution};
 pub use service::{Config, Listing, Put, Record, Stored, project_field};
 pub use store::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};

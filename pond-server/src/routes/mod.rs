@@ -99,6 +99,8 @@ fn table() -> Routes {
     r.post("/v1/orch/enrollment/consume", Orchestrator, pool::consume).takes::<api::Enroll>().gives::<api::Enrolled>(200).about("Lets a worker in by its code, and pins its keys");
     r.post("/v1/orch/jobs/{id}/state", Orchestrator, pool::state).takes::<api::JobState>().gives::<api::Acknowledged>(200).about("Tells how a job stands");
     r.post("/v1/orch/jobs/{id}/chunk", Orchestrator, pool::chunk).takes::<api::LogChunk>().up_to(CHUNK).gives::<api::Acknowledged>(200).about("Adds log lines of a job");
+    r.post("/v1/orch/jobs/{id}/budget", Orchestrator, pool::budget).takes::<api::DrawBudget>().gives::<api::DrawnBudget>(200).about("Draws a slice of the budgets of a job's run and stage");
+    r.post("/v1/orch/jobs/{id}/telemetry", Orchestrator, pool::telemetry).takes::<api::TelemetryBatch>().gives::<api::Acknowledged>(200).about("Tells of model calls; an event that was told before is ignored");
     r.post("/v1/orch/jobs/{id}/artifacts", Orchestrator, pool::artifact).query(pool::ARTIFACT).gives::<api::Acknowledged>(200).about("Keeps a file of a job: raw bytes with X-Content-SHA256");
     r.post("/v1/orch/seal", Orchestrator, pool::seal).takes::<api::OfJob>().gives::<api::SealedBox>(200).about("Seals a job's secrets to its worker");
     r.post("/v1/orch/bundle/token", Orchestrator, pool::bundle_token).takes::<api::OfJob>().gives::<api::BundleToken>(200).about("Offers the sources of a job");

@@ -1,6 +1,7 @@
 //! Everything in memory: one lock, one plain state. For tests and for programs that need nothing to survive them; and
 //! the reference that the databases are compared with.
 
+mod budgets;
 mod config;
 mod jobs;
 mod pool;
@@ -21,6 +22,7 @@ use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
+use pond_core::usage::Account;
 
 use self::jobs::{HeldPlace, Job};
 use self::runs::RunRecord;
@@ -45,6 +47,8 @@ struct State {
     engines: HashMap<EngineId, Timestamp>,
     jobs: HashMap<JobId, Job>,
     waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
+    /// Jobs that draw from the budget of a run, with the places of their stages.
+    accounts: HashMap<RunId, BTreeMap<JobId, (u32, Account)>>,
     lanes: BTreeMap<ProjectId, Lane>,
     /// Jobs that are held, oldest first.
     held: HashMap<ProjectId, BTreeSet<HeldPlace>>,

@@ -134,6 +134,9 @@ impl State {
         if record.head.revision != commit.expected_revision {
             return refused(Committed::Stale);
         }
+        if let Some(guard) = &commit.guard {
+            self.spend(commit.run, guard.job, &commit.usage);
+        }
         let in_line = self.change_jobs(commit.jobs);
         let record = self.runs.get_mut(&commit.run).expect("it was there above");
         record.head.state = commit.state;
@@ -161,6 +164,13 @@ impl State {
         if !self.holds(append.run, append.guard.as_ref()) {
             return Appended::StaleClaim;
         }
+        if !append.ids.is_empty() {
+            match self.told(append.guard.as_ref(), &append.ids) {
+                None => return Appended::StaleClaim,
+                Some(told) if !told.is_empty() => return Appended::Told(told),
+                Some(_) => {}
+            }
+        }
         if let Some((stream, number)) = append.piece {
             match self.take_piece(append.guard.as_ref(), stream, number) {
                 Piece::Next => {}
@@ -168,6 +178,10 @@ impl State {
                 Piece::Gap { expected } => return Appended::Gap { expected },
                 Piece::NoClaim => return Appended::StaleClaim,
             }
+        }
+        self.note_told(append.guard.as_ref(), append.ids);
+        if let Some(guard) = &append.guard {
+            self.spend(append.run, guard.job, &append.usage);
         }
         let record = self.runs.get_mut(&append.run).expect("it was there above");
         record.add(append.events, append.log_bytes, append.artifacts, append.usage);

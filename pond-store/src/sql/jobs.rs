@@ -12,6 +12,7 @@ use pond_core::runs::Guard;
 use pond_core::store::StoreError;
 
 use super::Sql;
+use super::budgets;
 use super::db::{Arg, Tx, args, over_rows};
 use super::item::{ChangeItem, JsonRow, json_rows};
 use super::lanes::{self, Newcomer};
@@ -34,6 +35,8 @@ macro_rules! among_ids {
     };
 }
 
+pub(super) use among_ids;
+
 /// The jobs that a batch depends on or changes, locked.
 #[derive(Debug, Default)]
 pub(super) struct Held(HashMap<JobId, HeldJob>);
@@ -47,6 +50,8 @@ struct HeldJob {
     token: Option<Vec<u8>>,
     lease_until: Option<i64>,
     pieces: String,
+    drawn: bool,
+    told: bool,
 }
 
 /// What a piece of a stream is to those written before.
@@ -76,6 +81,21 @@ impl Held {
         let Some(guard) = guard else { return true };
         let job = self.0.get(&guard.job);
         job.is_some_and(|job| job.run == run && job.is_held_with(&guard.token, guard.now))
+    }
+
+    /// Whether a job has drawn from a budget, in any claim of it.
+    pub(super) fn has_drawn(&self, job: JobId) -> bool {
+        self.0.get(&job).is_some_and(|job| job.drawn)
+    }
+
+    /// Whether anything was told by id under the live claim of a job.
+    pub(super) fn has_told(&self, job: JobId) -> bool {
+        self.0.get(&job).is_some_and(|job| job.told)
+    }
+
+    /// The run of a job.
+    pub(super) fn run_of(&self, job: JobId) -> Option<RunId> {
+        self.0.get(&job).map(|job| job.run)
     }
 
     /// Judges a piece by those that the live claim has sent before.
@@ -126,12 +146,21 @@ pub(super) async fn lock(
     if ids.is_empty() {
         return Ok(Held::default());
     }
+    lock_all(tx, ids.into_iter().collect()).await
+}
+
+/// Locks a job.
+pub(super) async fn lock_one(tx: &mut Tx, job: JobId) -> Result<Held, sqlx::Error> {
+    lock_all(tx, vec![*job.as_bytes()]).await
+}
+
+async fn lock_all(tx: &mut Tx, ids: Vec<[u8; 16]>) -> Result<Held, sqlx::Error> {
     let text = among_ids!(
-        "SELECT id, run_id, status, cancelled, token, lease_until, pieces, project FROM jobs WHERE",
+        "SELECT id, run_id, status, cancelled, token, lease_until, pieces, project, drawn, told FROM jobs WHERE",
         "",
         "ORDER BY id FOR UPDATE"
     );
-    let rows = tx.read(text, vec![Arg::Ids(ids.into_iter().collect())]).await?;
+    let rows = tx.read(text, vec![Arg::Ids(ids)]).await?;
     let held = rows.iter().map(held_job).collect::<Result<_, StoreError>>();
     Ok(Held(held.map_err(|error| sqlx::Error::Decode(Box::new(error)))?))
 }
@@ -146,6 +175,8 @@ fn held_job(row: &Row) -> Result<(JobId, HeldJob), StoreError> {
         token: cells.maybe_bytes(4, "token")?,
         lease_until: cells.maybe_int(5, "lease_until")?,
         pieces: cells.text(6, "pieces")?,
+        drawn: cells.maybe_int(8, "drawn")?.is_some(),
+        told: cells.maybe_int(9, "told")?.is_some(),
     };
     Ok((cells.id(0, "id")?, job))
 }
@@ -274,12 +305,13 @@ pub(super) async fn change_jobs(
     }
     let fresh_needs = insert_needs(tx, &steps.enqueued, known).await?;
     dispatch(tx, &steps.dispatched).await?;
+    budgets::close(tx, &[&steps.released[..], &steps.ended[..]].concat(), held).await?;
     let texts = [
         (
             &steps.released,
             among_ids!(
                 "UPDATE jobs SET status = 0, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
-                        dispatch = NULL
+                        dispatch = NULL, told = NULL
                  WHERE status = 1 AND",
                 "",
                 ""
@@ -293,7 +325,7 @@ pub(super) async fn change_jobs(
             &steps.ended,
             among_ids!(
                 "UPDATE jobs SET status = 2, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
-                        dispatch = NULL
+                        dispatch = NULL, told = NULL
                  WHERE status <> 2 AND",
                 "",
                 ""

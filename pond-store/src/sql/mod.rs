@@ -4,6 +4,7 @@
 //! stands in one place.
 
 mod batch;
+mod budgets;
 pub(crate) mod claims;
 mod config;
 pub(crate) mod db;

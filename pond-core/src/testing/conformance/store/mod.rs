@@ -4,6 +4,7 @@
 //! To add a case: one function, and its name in the list below.
 
 pub mod blobs;
+pub mod budgets;
 pub mod config;
 pub mod engines;
 pub mod events;
@@ -35,6 +36,14 @@ macro_rules! store_conformance {
 macro_rules! __store_cases {
     ($then:ident $args:tt) => {
         $crate::$then! { $args
+            budgets {
+                c17_107_unused_slices_come_back
+                run_and_stage_bind_together
+                what_is_overspent_is_gone
+                a_stale_claim_draws_nothing
+                c17_107_ten_racing_jobs_share_one_limit
+                c17_56_what_is_told_by_id_counts_once
+            }
             config {
                 a_change_needs_the_revision_that_it_was_made_from
                 entries_are_ordered_and_replaced_by_kind_owner_and_name
