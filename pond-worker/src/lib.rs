@@ -3,8 +3,10 @@
 
 pub mod broker;
 pub mod collect;
+pub mod link;
 pub mod mini;
 pub mod net;
+pub mod orchestrator;
 pub mod prepare;
 pub mod sandbox;
 pub mod work;
