@@ -2,6 +2,7 @@
 //! that takes a job to its end.
 
 pub mod broker;
+pub mod cli;
 pub mod collect;
 pub mod link;
 pub mod mini;

@@ -41,11 +41,6 @@ impl<E: Clone + PartialEq> Told<E> {
         self.changed.insert(worker);
     }
 
-    /// Whether something may have to be told.
-    pub(super) fn is_due(&self) -> bool {
-        !self.changed.is_empty()
-    }
-
     /// A worker is to be told whatever is known of it.
     pub(super) fn tell(&mut self, worker: WorkerId) {
         self.changed.insert(worker);

@@ -24,6 +24,7 @@ mod worker;
 
 pub(crate) use claimed::{Claimed, Refused};
 pub use embed::{EmbeddedPool, embed};
+pub use identity::StateFolder;
 pub(crate) use lines::{Lines, Writer};
 pub use settings::{WorkerError, WorkerSettings};
 pub use worker::Worker;
