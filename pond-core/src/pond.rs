@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::artifacts::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::engine::{EngineSettings, Ledger, Parts, Takeover, Tasks, Watches, Word, adopt, hear, keep};
+use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
-use crate::pool::{Pool, Presence};
+use crate::pool::{Bindings, Claims, Pool, Presence, Rosters};
 use crate::projects::Projects;
-use crate::runs::Runs;
+use crate::runs::{HostTools, Runs};
 use crate::sealing::{Keyring, KeyringError, Sealer};
 use crate::secret::SecretBytes;
 use crate::secret_file;
@@ -27,6 +27,7 @@ pub struct PondBuilder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     sources: Option<Arc<dyn SourceFetch>>,
+    host: Option<Arc<dyn HostTools>>,
     settings: EngineSettings,
 }
 
@@ -81,6 +82,13 @@ impl PondBuilder {
         self
     }
 
+    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it both fail.
+    #[must_use]
+    pub fn host(mut self, host: Arc<dyn HostTools>) -> Self {
+        self.host = Some(host);
+        self
+    }
+
     /// Other settings than the default ones.
     #[must_use]
     pub fn settings(mut self, settings: EngineSettings) -> Self {
@@ -100,6 +108,7 @@ impl PondBuilder {
             clock,
             entropy,
             sources,
+            host,
             settings,
         } = self;
         let root_key = root_key.unwrap_or_else(|| SecretBytes::new(entropy.draw::<32>().to_vec()));
@@ -112,9 +121,14 @@ impl PondBuilder {
         let sealer: Arc<dyn Sealer> = Arc::new(keyring);
         let parts = Arc::new(Parts {
             id: EngineId::mint(&*clock, &*entropy),
-            config: Config::new(store.clone(), sealer, clock.clone()),
+            config: Config::new(store.clone(), sealer.clone(), clock.clone()),
+            sealer: sealer.clone(),
             ledger: Ledger::new(store.clone(), clock.clone(), settings.log_cap),
             watches: Arc::new(Watches::default()),
+            keys: ServerKeys::open(&*store, &*sealer, &*entropy).await?,
+            claims: Claims::default(),
+            rosters: Rosters::default(),
+            bindings: Bindings::default(),
             presence: Presence::default(),
             tasks: Tasks::default(),
             word: Word::default(),
@@ -125,6 +139,7 @@ impl PondBuilder {
             clock,
             entropy,
             sources,
+            host,
         });
         let projects = Projects::new(parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
         projects.ensure_default().await?;
@@ -169,6 +184,7 @@ impl Pond {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             sources: None,
+            host: None,
             settings: EngineSettings::default(),
         }
     }
@@ -201,6 +217,11 @@ impl Pond {
     /// The settings it was built with.
     pub fn settings(&self) -> &EngineSettings {
         &self.parts.settings
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
     }
 
     /// Whether the store answers.

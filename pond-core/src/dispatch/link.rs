@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::id::{BootId, JobId, WorkerId};
 use crate::logs::{LogSource, LogStream};
 use crate::pool::{Claim, JobEnd};
+use crate::runs::ParseCount;
 use crate::secret::Secret;
 use crate::usage::ModelCall;
 
@@ -109,6 +110,8 @@ pub struct Upload {
     pub name: ArtifactName,
     /// Whether a secret was cut from it.
     pub redacted: bool,
+    /// Its SHA-256, where the sender says it: other bytes are refused.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// The secrets of a job, for its worker alone.
@@ -125,6 +128,8 @@ pub struct Grant {
 pub struct Report {
     /// How.
     pub end: JobEnd,
+    /// What was found in the blocks that its `parse` asks for.
+    pub parse: Option<ParseCount>,
 }
 
 /// What a worker may ask and tell. Every call about a job carries its claim; a stale one is refused with

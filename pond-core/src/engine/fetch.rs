@@ -1,16 +1,19 @@
 //! Fetches a run's sources into one bundle.
 
+use std::io::Write;
 use std::path::Path;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
 use tokio_util::io::ReaderStream;
 
 use super::Parts;
 use crate::artifacts::{BlobError, ByteStream};
 use crate::id::RunId;
 use crate::runs::{BundleRef, Failure, FailureCode, Inputs};
-use crate::sources::{self, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch};
+use crate::sealing::{Place, Sealed};
+use crate::sources::{self, BundleKey, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch, TreeError};
 
 /// What was fetched, and what to log of it.
 #[derive(Debug)]
@@ -103,9 +106,11 @@ async fn store(
     let file = path.clone();
     let written = tokio::task::spawn_blocking(move || {
         let out = std::io::BufWriter::new(std::fs::File::create(&file)?);
-        sources::write_bundle(&tree, out, limits)
+        let mut out = Digesting::new(out);
+        sources::write_bundle(&tree, &mut out, limits)?;
+        Ok::<_, TreeError>(out.hex())
     });
-    written
+    let digest = written
         .await
         .map_err(|error| failed(error.to_string()))?
         .map_err(|error| {
@@ -118,17 +123,82 @@ async fn store(
     // A key of its own: an engine that lost the run meanwhile must not write over its heir's bundle.
     let key = format!("bundles/{run}/{}", hex::encode(parts.entropy.draw::<8>()));
     let bytes: ByteStream = ReaderStream::new(file).map_ok(Bytes::from).map_err(unreadable).boxed();
+    let bundle_key = BundleKey::draw(&*parts.entropy);
+    let sealed_key = seal_key(parts, run, &bundle_key).map_err(failed)?;
     let (size, sha256) = parts
         .blobs
-        .put(&key, bytes, u64::MAX)
+        .put(&key, bundle_key.seal(bytes, &*parts.entropy), u64::MAX)
         .await
         .map_err(|error| failed(error.to_string()))?;
     Ok(BundleRef {
         key,
         size,
         sha256: hex::encode(sha256),
+        digest,
+        sealed_key,
         resolved,
     })
+}
+
+/// Where a bundle's key is sealed for.
+fn key_place(run: &str) -> Place<'_> {
+    Place {
+        scope: "run",
+        kind: "bundle",
+        record: run,
+        field: "key",
+    }
+}
+
+fn seal_key(parts: &Parts, run: RunId, key: &BundleKey) -> Result<(u32, String), String> {
+    let run = run.to_string();
+    let sealed = parts.sealer.seal(key_place(&run), key.expose());
+    let sealed = sealed.map_err(|error| format!("the bundle's key: {error}"))?;
+    Ok((sealed.key_version, hex::encode(sealed.bytes)))
+}
+
+/// The key of a run's bundle.
+pub(crate) fn bundle_key(parts: &Parts, run: RunId, bundle: &BundleRef) -> crate::Result<BundleKey> {
+    let corrupt = || crate::Error::internal(format!("the bundle key of run {run} does not open"));
+    let (key_version, bytes) = &bundle.sealed_key;
+    let sealed = Sealed {
+        key_version: *key_version,
+        bytes: hex::decode(bytes).map_err(|_| corrupt())?,
+    };
+    let run = run.to_string();
+    let key = parts.sealer.open(key_place(&run), &sealed).map_err(|_| corrupt())?;
+    BundleKey::new(key).ok_or_else(corrupt)
+}
+
+/// Passes bytes on and takes their digest.
+struct Digesting<W> {
+    out: W,
+    digest: Sha256,
+}
+
+impl<W> Digesting<W> {
+    fn new(out: W) -> Self {
+        Self {
+            out,
+            digest: Sha256::new(),
+        }
+    }
+
+    fn hex(self) -> String {
+        hex::encode(self.digest.finalize())
+    }
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn unreadable(error: std::io::Error) -> BlobError {

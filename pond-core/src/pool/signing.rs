@@ -3,7 +3,6 @@
 use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey, Verifier, VerifyingKey};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::secret::SecretBytes;
@@ -94,14 +93,6 @@ pub(crate) fn verifies(key: &[u8; 32], bytes: &[u8], signature: &[u8]) -> bool {
     let signature = ed25519_dalek::Signature::from_slice(signature).ok();
     key.zip(signature)
         .is_some_and(|(key, signature)| key.verify(bytes, &signature).is_ok())
-}
-
-/// The RFC 8785 form that is signed.
-///
-/// # Errors
-/// When a number has none.
-pub(crate) fn canonical(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json_canonicalizer::to_vec(value)
 }
 
 #[cfg(test)]

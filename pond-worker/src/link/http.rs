@@ -23,7 +23,7 @@ use pond_core::dispatch::{
 use pond_core::error::{Error, Result};
 use pond_core::id::JobId;
 use pond_core::pool::{Claim, ClaimToken, JobEnd, WorkerSecretKeys};
-use pond_core::runs::FailureCode;
+use pond_core::runs::{FailureCode, ParseCount};
 use pond_core::sealing::{Purpose, SEALED_BOX, SealedBox};
 use pond_core::secret::{Secret, SecretBytes};
 use pond_core::sources::BundleKey;
@@ -355,6 +355,9 @@ impl WorkerLink for HttpLink {
         let (file, sha256, size) = self.spool(bytes).await?;
         let frames = ReaderStream::with_capacity(file, PIECE).map(|piece| piece.map(Frame::data).map_err(Into::into));
         let body = BodyExt::boxed_unsync(StreamBody::new(frames));
+        if upload.sha256.is_some_and(|told| told != sha256) {
+            return Err(Error::DigestMismatch);
+        }
         let path = format!(
             "/v1/worker/jobs/{}/artifacts?name={}&redacted={}",
             claim.job, upload.name, upload.redacted
@@ -420,10 +423,14 @@ impl WorkerLink for HttpLink {
     }
 
     async fn finish(&self, claim: &Claim, report: Report) -> Result<()> {
-        let body = match report.end {
+        let told = match report.end {
             JobEnd::Done => state(api::JobStatus::Done),
             JobEnd::Cancelled => state(api::JobStatus::Cancelled),
             JobEnd::Failed(failure) => failed(failure.code, failure.message),
+        };
+        let body = api::JobState {
+            parse: report.parse.map(found),
+            ..told
         };
         let told: Result<Value> = self.of_job(claim, "state", &body).await;
         if !matches!(told, Err(Error::Unavailable(..) | Error::Busy { .. })) {
@@ -491,6 +498,14 @@ fn failed(code: FailureCode, message: String) -> api::JobState {
 
 fn stale() -> Error {
     Error::conflict(Conflict::StaleClaim, "the claim is not one that this worker holds")
+}
+
+fn found(count: ParseCount) -> api::JobParse {
+    api::JobParse {
+        blocks: count.blocks,
+        records: count.records,
+        invalid: count.invalid,
+    }
 }
 
 /// A box that is not the engine's for this job: the job is not to go on.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pond_core::{Conflict, Error};
+use pond_core::{Conflict, Denial, Error};
 
 use super::peer::{PeerError, Refusal};
 
@@ -24,20 +24,33 @@ fn refused(refusal: Refusal, cap: u64) -> Error {
         code,
         detail,
         retry_after,
-        ..
+        expected,
     } = refusal;
     let conflict = |kind| Error::conflict(kind, detail.clone());
     match code.as_str() {
         "stale_claim" => return conflict(Conflict::StaleClaim),
         "already_terminal" => return conflict(Conflict::AlreadyTerminal),
         "not_terminal" => return conflict(Conflict::NotTerminal),
-        "chunk_gap" => return conflict(Conflict::ChunkGap),
+        "chunk_gap" => {
+            return conflict(Conflict::ChunkGap {
+                expected: expected.unwrap_or_default(),
+            });
+        }
+        "resync" => return conflict(Conflict::Resync),
+        "fingerprint_mismatch" => return conflict(Conflict::FingerprintMismatch),
+        "worker_not_pinned" => return conflict(Conflict::WorkerNotPinned),
+        "token_used" => return conflict(Conflict::TokenUsed),
+        "code_invalid" => return Error::Forbidden(Denial::CodeInvalid),
+        "proof_invalid" => return Error::Forbidden(Denial::ProofInvalid),
+        "claim_required" => return Error::Forbidden(Denial::ClaimRequired),
+        "foreign_worker" => return Error::Forbidden(Denial::ForeignWorker),
+        "digest_mismatch" => return Error::DigestMismatch,
         "in_use" => return conflict(Conflict::InUse),
         "taken" => return conflict(Conflict::Taken),
         "not_found" => return Error::NotFound("job"),
         "body_too_large" => return Error::TooLarge(cap),
         "expired" => return Error::Expired("the job"),
-        "invalid" | "digest_mismatch" => return Error::invalid("", detail),
+        "invalid" => return Error::invalid("", detail),
         "internal" => return Error::internal(detail),
         _ => {}
     }
@@ -62,7 +75,7 @@ mod tests {
             status,
             code: code.into(),
             detail: "told".into(),
-            expected: None,
+            expected: Some(4),
             retry_after: Some(Duration::from_secs(7)),
         };
         meaning(PeerError::Refused(refusal), 9)
@@ -73,7 +86,9 @@ mod tests {
         let conflicts = [
             ("stale_claim", Conflict::StaleClaim),
             ("already_terminal", Conflict::AlreadyTerminal),
-            ("chunk_gap", Conflict::ChunkGap),
+            ("chunk_gap", Conflict::ChunkGap { expected: 4 }),
+            ("worker_not_pinned", Conflict::WorkerNotPinned),
+            ("token_used", Conflict::TokenUsed),
             ("in_use", Conflict::InUse),
         ];
         for (code, expected) in conflicts {
@@ -81,14 +96,14 @@ mod tests {
         }
         assert!(matches!(of(404, "not_found"), Error::NotFound(_)));
         assert!(matches!(of(413, "body_too_large"), Error::TooLarge(9)));
-        assert!(matches!(of(422, "digest_mismatch"), Error::Invalid(_)));
+        assert!(matches!(of(422, "digest_mismatch"), Error::DigestMismatch));
         assert!(
             matches!(of(429, "busy"), Error::Busy { retry_after, .. } if retry_after == Duration::from_secs(7))
         );
         for again in [502, 503, 504] {
             assert!(matches!(of(again, ""), Error::Unavailable(..)), "{again}");
         }
-        for never in [(403, "claim_required"), (409, "worker_not_pinned"), (409, "token_used"), (400, "")] {
+        for never in [(403, "other"), (409, "unheard_of"), (400, ""), (500, "internal")] {
             assert!(matches!(of(never.0, never.1), Error::Internal(..)), "{never:?}");
         }
     }

@@ -41,7 +41,8 @@ impl StateFolder {
     }
 }
 
-async fn lock(state: &Path, clock: &dyn Clock) -> Result<Flock<File>, WorkerError> {
+/// Makes the state folder and takes it; it is given back when the lock is dropped, or its process ends.
+pub(crate) async fn lock(state: &Path, clock: &dyn Clock) -> Result<Flock<File>, WorkerError> {
     let at = WorkerError::state("it cannot be made or opened");
     fs::DirBuilder::new()
         .recursive(true)
