@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal};
 
 use clap::{Parser, Subcommand};
-use pond_worker::cli::{self, Environment, Exit, OrchestratorVerb, WorkerArgs};
+use pond_worker::cli::{self, Environment, OrchestratorVerb, SwarmVerb, WorkerArgs};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -19,36 +19,27 @@ struct Program {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run jobs on this host
-    Worker(WorkerArgs),
+    Worker(Box<WorkerArgs>),
     /// Relay between a server and workers
     #[command(subcommand)]
     Orchestrator(OrchestratorVerb),
 }
 
 fn main() {
-    let verb = Program::parse().verb;
-    if let Verb::Orchestrator(OrchestratorVerb::Serve(args)) = &verb
-        && let Some(token) = &args.token
-    {
-        let Err(error) = cli::hide_token(token);
-        eprintln!("error: {error}");
-        std::process::exit(i32::from(Exit::Usage.code()));
+    let verb = match Program::parse().verb {
+        Verb::Worker(args) => SwarmVerb::Worker(args),
+        Verb::Orchestrator(verb) => verb.into(),
+    };
+    if let Err(exit) = cli::hide_secrets(&verb) {
+        std::process::exit(i32::from(exit.code()));
     }
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     install(&environment);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime: without threads there is nothing to do");
-    let exit = runtime.block_on(run(verb, environment));
+    let exit = runtime.block_on(async { cli::run(verb, &environment, told_to_stop()).await });
     std::process::exit(i32::from(exit.code()));
-}
-
-async fn run(verb: Verb, environment: Environment) -> Exit {
-    match verb {
-        Verb::Worker(args) => cli::work(args, &environment, told_to_stop()).await,
-        Verb::Orchestrator(OrchestratorVerb::Pair(args)) => cli::pair(args, &environment).await,
-        Verb::Orchestrator(OrchestratorVerb::Serve(args)) => cli::serve(args, &environment, told_to_stop()).await,
-    }
 }
 
 /// Where logs go (`POND_LOG` filters them): JSON when standard error is no terminal.

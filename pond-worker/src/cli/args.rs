@@ -23,8 +23,17 @@ pub enum SwarmVerb {
     Pair(PairArgs),
     /// Relay between the paired server and workers
     Serve(ServeArgs),
-    /// Run jobs of this host
-    Worker(WorkerArgs),
+    /// Run jobs on this host
+    Worker(Box<WorkerArgs>),
+}
+
+impl From<OrchestratorVerb> for SwarmVerb {
+    fn from(verb: OrchestratorVerb) -> Self {
+        match verb {
+            OrchestratorVerb::Pair(args) => Self::Pair(args),
+            OrchestratorVerb::Serve(args) => Self::Serve(args),
+        }
+    }
 }
 
 /// Flags of `pair`.

@@ -22,7 +22,7 @@ const VARIABLE: &str = "POND_POOL_SECRET";
 ///
 /// # Errors
 /// When it cannot be started again.
-pub fn hide_token(secret: &Secret) -> io::Result<Infallible> {
+pub(super) fn hide_token(secret: &Secret) -> io::Result<Infallible> {
     let text = secret.expose().as_bytes();
     if text.is_empty() || text.len() > MAX {
         return Err(io::Error::other("--token: expected 1 to 4096 bytes"));

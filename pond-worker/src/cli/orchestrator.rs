@@ -11,7 +11,7 @@ use crate::orchestrator::{Orchestrator, OrchestratorSettings, PairError, ServeEr
 const STATE_DIR: &str = ".pond-orchestrator";
 
 /// Pairs, and keeps the handle.
-pub async fn pair(args: PairArgs, environment: &Environment) -> Exit {
+pub(super) async fn pair(args: PairArgs, environment: &Environment) -> Exit {
     match paired(args, environment).await {
         Ok(exit) => exit,
         Err(bad) => bad.exit(),
@@ -42,7 +42,7 @@ async fn paired(args: PairArgs, environment: &Environment) -> Result<Exit, Bad> 
 }
 
 /// Serves until it is told to stop.
-pub async fn serve(args: ServeArgs, environment: &Environment, stop: impl Future<Output = ()> + Send) -> Exit {
+pub(super) async fn serve(args: ServeArgs, environment: &Environment, stop: impl Future<Output = ()> + Send) -> Exit {
     let settings = match read(args, environment) {
         Ok(settings) => settings,
         Err(bad) => return bad.exit(),

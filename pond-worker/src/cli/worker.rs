@@ -37,7 +37,7 @@ struct Start {
 }
 
 /// Works until it is told to stop.
-pub async fn work(args: WorkerArgs, environment: &Environment, stop: impl Future<Output = ()> + Send) -> Exit {
+pub(super) async fn work(args: WorkerArgs, environment: &Environment, stop: impl Future<Output = ()> + Send) -> Exit {
     let start = match read(args, environment) {
         Ok(start) => start,
         Err(bad) => return bad.exit(),

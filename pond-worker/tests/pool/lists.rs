@@ -44,6 +44,9 @@ async fn c17_94_of_twenty_who_use_one_code_at_once_one_comes_in_and_no_log_holds
     for tried in tries.into_iter().filter_map(Result::err) {
         assert!(matches!(tried.code(), Some("code_invalid" | "busy")), "{tried:?}");
     }
+    for _ in 0..2 {
+        enroll(&peer, &code).await.unwrap_err();
+    }
     let late = enroll(&peer, &world.engine.code()).await.unwrap_err();
     let PeerError::Refused(refusal) = late else { panic!("{late:?}") };
     assert_eq!(refusal.status, 429);

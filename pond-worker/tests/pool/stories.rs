@@ -93,9 +93,9 @@ async fn c17_105_a_cancel_is_carried_out_once_over_a_restart_and_an_unknown_comm
     world.engine.lock().extra.clear();
     world.orchestrator.take().unwrap().kill();
     let cancel = world.engine.command(job, 2, "cancel");
+    world.engine.cancel(job);
     world.engine.lock().extra = vec![cancel.clone(), cancel];
     world.serve().await;
-    world.engine.cancel(job);
     assert_eq!(world.engine.ended(job).await["state"], "cancelled");
     world.engine.told(job, |told| assert_eq!((told.attempts, told.ends.len()), (1, 1)));
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -97,6 +98,8 @@ impl World {
     /// The orchestrator dials the engine at `dialled`.
     pub(super) async fn with(engine: Played, dialled: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // Jobs have uids of their own.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let state = folder.path().join("orchestrator");
         let url = format!("http://{dialled}");
         let mut pair = program(&["orchestrator", "pair", "--pond", &url, "--code", "pond_pc_1"]);
