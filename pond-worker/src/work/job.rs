@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use pond_core::Error;
 use pond_core::artifacts::ByteStream;
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
@@ -119,7 +120,7 @@ struct Ready {
 
 impl Attempt<'_> {
     async fn whole(&self) {
-        let report = match WorkFolder::create(&self.shop.settings.state_dir, &self.job.id.to_string()).await {
+        let report = match WorkFolder::create(&self.shop.settings.work_dir, &self.job.id.to_string()).await {
             Ok(folder) => self.in_folder(folder).await,
             Err(error) => {
                 tracing::error!(job = %self.job.id, %error, "no folder for a job");
@@ -528,6 +529,14 @@ impl Draws for LinkDraws {
 fn asked(what: &str, refused: Refused) -> Early {
     match refused {
         Refused::Gone => Early::Gone,
+        // What was brought for the job is not what the engine made for it.
+        Refused::Error(Error::Invalid(faults)) => {
+            let why = faults
+                .into_iter()
+                .next()
+                .map_or_else(String::new, |fault| fault.message);
+            Failure::new(FailureCode::JobInvalid, format!("{what} of the job: {why}")).into()
+        }
         Refused::Error(error) => Failure::new(FailureCode::Internal, format!("{what} of the job: {error}")).into(),
     }
 }
