@@ -36,6 +36,7 @@ pub mod entropy;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod keys;
 pub mod logs;
 pub mod outbound;
 pub mod page;
@@ -53,6 +54,7 @@ pub mod sources;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod token;
 pub mod usage;
 pub mod workflow;
 

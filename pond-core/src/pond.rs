@@ -10,6 +10,7 @@ use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, 
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
+use crate::keys::Keys;
 use crate::pool::{Claims, Pool, Presence};
 use crate::projects::Projects;
 use crate::runs::Runs;
@@ -37,6 +38,7 @@ pub struct Pond {
     runs: Runs,
     pool: Pool,
     projects: Projects,
+    keys: Keys,
 }
 
 impl PondBuilder {
@@ -136,11 +138,18 @@ impl PondBuilder {
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
+        let keys = Keys::new(
+            parts.store.clone(),
+            parts.clock.clone(),
+            parts.entropy.clone(),
+            projects.clone(),
+        );
         Ok(Pond {
             parts,
             runs,
             pool,
             projects,
+            keys,
         })
     }
 }
@@ -199,6 +208,11 @@ impl Pond {
     /// Projects.
     pub fn projects(&self) -> &Projects {
         &self.projects
+    }
+
+    /// API keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The settings it was built with.

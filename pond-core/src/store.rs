@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use crate::config::ConfigStore;
 use crate::id::RunId;
+use crate::keys::KeyStore;
 use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
 use crate::runs::{EngineStore, RunStore};
@@ -51,7 +52,17 @@ pub enum Change {
 /// All that Pond stores.
 #[async_trait]
 pub trait Store:
-    RunStore + EngineStore + JobStore + PoolStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
+    RunStore
+    + EngineStore
+    + JobStore
+    + PoolStore
+    + ConfigStore
+    + ProjectStore
+    + KeyStore
+    + KeyringStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
     /// [`Change::Missed`].

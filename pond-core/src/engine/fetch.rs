@@ -30,6 +30,9 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<
         .as_ref()
         .ok_or_else(|| failed("this engine was built without sources".into()))?;
     let sources = stored_sources(parts, inputs).map_err(failed)?;
+    // Sources are never stored without it; what lost it must not read more than its submitter might.
+    let folders = inputs.folders.as_ref();
+    let folders = folders.ok_or_else(|| failed("the stored sources do not say whose they are".into()))?;
     let folder = work_folder(parts).map_err(|error| failed(format!("no folder to fetch to: {}", error.kind())))?;
     let tree = folder.path().join("tree");
     let mut resolved = Vec::with_capacity(sources.len());
@@ -41,7 +44,7 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<
             tree.join(&source.label)
         };
         let pin = pin(inputs, &sources, index);
-        let found = one(&**fetcher, source, pin, &into).await?;
+        let found = one(&**fetcher, source, pin, folders, &into).await?;
         lines.push(format!("{}: {}", source.label, found.as_str()));
         resolved.push(found);
     }
@@ -59,11 +62,15 @@ fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a s
     inputs.sha.as_deref().filter(|_| only)
 }
 
-async fn one(fetcher: &dyn SourceFetch, source: &Source, pin: Option<&str>, into: &Path) -> Result<Resolved, Failure> {
-    // The service token alone names folders so far: a project's own keys come with their scopes.
-    let scope = FolderScope::Root;
+async fn one(
+    fetcher: &dyn SourceFetch,
+    source: &Source,
+    pin: Option<&str>,
+    folders: &FolderScope,
+    into: &Path,
+) -> Result<Resolved, Failure> {
     fetcher
-        .fetch(source, pin, &scope, into)
+        .fetch(source, pin, folders, into)
         .await
         .map_err(|error| Failure::new(error.failure_code(), format!("source {}: {error}", source.label)))
 }

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use super::mark::mark;
 use crate::config::MIN_REDACTABLE;
 use crate::secret::Secret;
 
@@ -175,7 +176,7 @@ impl Redacting {
         for found in known.occurrences(&self.held, self.before, settled) {
             if found.start >= covered {
                 out.extend_from_slice(&self.held[covered..found.start]);
-                out.extend_from_slice(format!("[redacted:{}]", known.forms[found.form].name).as_bytes());
+                out.extend_from_slice(mark(&known.forms[found.form].name).as_bytes());
                 self.touched = true;
             }
             covered = covered.max(found.end);

@@ -32,6 +32,9 @@ pub struct Inputs {
     /// The sources as submitted (checked, without secrets).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Box<RawValue>>,
+    /// The folders that the submitter might name; there where sources are, and kept by a retry whoever asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folders: Option<crate::sources::FolderScope>,
     /// The budget as submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Box<RawValue>>,
@@ -52,6 +55,7 @@ impl Inputs {
         self.sha.is_none()
             && self.context.is_none()
             && self.sources.is_none()
+            && self.folders.is_none()
             && self.budget.is_none()
             && self.pins.is_empty()
             && self.retry_of.is_none()

@@ -10,6 +10,7 @@ mod engines;
 mod hot;
 mod item;
 mod jobs;
+mod keys;
 mod known;
 mod pool;
 mod projects;
