@@ -24,6 +24,9 @@ pub enum Area {
 impl Area {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Runs, Self::Agents, Self::Pods, Self::Repos, Self::External];
+
+    /// Those whose work is done by runs.
+    pub const OF_RUNS: [Self; 4] = [Self::Runs, Self::Agents, Self::Pods, Self::External];
 }
 
 /// One scope of a key.
@@ -140,7 +143,13 @@ mod tests {
         let json = serde_json::to_string(&scopes).unwrap();
         assert_eq!(json, r#"["runs:write","runners:read"]"#);
         assert_eq!(serde_json::from_str::<KeyScopes>(&json).unwrap(), scopes);
-        for bad in ["[]", r#"["runs"]"#, r#"["runs:read","admin"]"#, r#"["Runs:read"]"#, r#"["runners:write"]"#] {
+        for bad in [
+            "[]",
+            r#"["runs"]"#,
+            r#"["runs:read","admin"]"#,
+            r#"["Runs:read"]"#,
+            r#"["runners:write"]"#,
+        ] {
             assert!(serde_json::from_str::<KeyScopes>(bad).is_err(), "{bad}");
         }
     }

@@ -133,7 +133,8 @@ impl Keys {
         }
         let found = self.store.key_by_hash(token::hash(token)).await?;
         let now = self.clock.now();
-        let Some(KeyOfProject { key, slug }) = found.filter(|found| found.key.expires_at.is_none_or(|at| now < at)) else {
+        let Some(KeyOfProject { key, slug }) = found.filter(|found| found.key.expires_at.is_none_or(|at| now < at))
+        else {
             return Ok(None);
         };
         self.note_use(&key, now).await;
@@ -245,16 +246,15 @@ fn owner(object: &mut Object<'_>) -> Option<Owner> {
 
 fn scopes(object: &mut Object<'_>) -> Option<KeyScopes> {
     object.required("scopes")?;
-    let words = object.text_list("scopes")?;
+    let words = object.array("scopes")?;
     let mut found = BTreeSet::new();
     for (index, word) in words.iter().enumerate() {
-        match KeyScope::parse(word) {
-            Some(scope) => drop(found.insert(scope)),
-            None => {
-                let known = KeyScope::ALL.map(KeyScope::as_str).join(", ");
-                let pointer = format!("{}/{index}", object.pointer("scopes"));
-                object.faults().add(pointer, format!("is no scope; known are {known}"));
-            }
+        if let Some(scope) = word.as_str().and_then(KeyScope::parse) {
+            found.insert(scope);
+        } else {
+            let known = KeyScope::ALL.map(KeyScope::as_str).join(", ");
+            let pointer = format!("{}/{index}", object.pointer("scopes"));
+            object.faults().add(pointer, format!("is no scope; known are {known}"));
         }
     }
     if words.is_empty() {

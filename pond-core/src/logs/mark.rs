@@ -34,7 +34,7 @@ pub fn without_names(text: &str) -> Cow<'_, str> {
 
 /// Names of secrets are names of environment variables; some more is taken for one, to be on the safe side.
 fn is_of_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':')
 }
 
 #[cfg(test)]
@@ -54,6 +54,7 @@ mod tests {
             ("[redacted:", "[redacted"),
             ("[redacted:[redacted:A]]", "[redacted[redacted]]"),
             ("[redacted:A b]", "[redacted b]"),
+            ("[redacted::A]", "[redacted]"),
             ("ä[redacted:Ä]", "ä[redactedÄ]"),
         ] {
             assert_eq!(without_names(text), expected, "{text}");

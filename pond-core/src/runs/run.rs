@@ -9,6 +9,7 @@ use super::RunState;
 use crate::clock::Timestamp;
 use crate::event::EventNumber;
 use crate::id::{EngineId, ProjectId, RunId};
+use crate::keys::Area;
 
 /// A definition as it is stored: once per digest, whoever uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,14 @@ pub struct RunHead {
     pub log_bytes: u64,
     /// The engine that drives it.
     pub owner: EngineId,
+}
+
+impl RunHead {
+    /// The family that it is of: whoever may read or write there may read or cancel it.
+    pub fn area(&self) -> Area {
+        // Runs that stand for records of the other families come with those.
+        Area::Runs
+    }
 }
 
 /// A run with its definition.

@@ -7,5 +7,5 @@ mod query;
 
 pub(crate) use body::{JsonBody, JsonText, NoBody};
 pub(crate) use cursor::write_cursor;
-pub(crate) use path::{ArtifactPath, EntryName, ProjectPath, RunPath};
+pub(crate) use path::{ArtifactPath, EntryName, KeyPath, ProjectPath, RunPath};
 pub(crate) use query::{Param, Query};

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use pond_core::Error;
 use pond_core::artifacts::ArtifactName;
-use pond_core::id::{ProjectId, RunId};
+use pond_core::id::{KeyId, ProjectId, RunId};
 
 use crate::error::Refusal;
 
@@ -13,6 +13,9 @@ pub(crate) struct RunPath(pub(crate) RunId);
 
 /// The project of a path.
 pub(crate) struct ProjectPath(pub(crate) ProjectId);
+
+/// The API key of a path.
+pub(crate) struct KeyPath(pub(crate) KeyId);
 
 /// The name of an admin entry.
 pub(crate) struct EntryName(pub(crate) String);
@@ -35,6 +38,15 @@ impl<S: Send + Sync> FromRequestParts<S> for ProjectPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let id = part(parts, state, "id").await.and_then(|id| id.parse().ok());
         id.map(Self).ok_or(Error::NotFound("project").into())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let id = part(parts, state, "id").await.and_then(|id| id.parse().ok());
+        id.map(Self).ok_or(Error::NotFound("key").into())
     }
 }
 

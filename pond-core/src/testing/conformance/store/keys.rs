@@ -102,10 +102,7 @@ pub async fn a_revoked_key_is_gone_at_once(store: SharedStore) {
     let samples = Samples::new(4);
     let own = project(&samples, &*store, "own").await;
     let other = project(&samples, &*store, "other").await;
-    let (key, kept) = (
-        added(&samples, &*store, own).await,
-        added(&samples, &*store, own).await,
-    );
+    let (key, kept) = (added(&samples, &*store, own).await, added(&samples, &*store, own).await);
     assert!(!store.revoke_key(Scope::Project(other), key.id).await.unwrap());
     assert!(store.key_by_hash(key.hash).await.unwrap().is_some());
     assert!(store.revoke_key(Scope::Project(own), key.id).await.unwrap());
