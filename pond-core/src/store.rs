@@ -13,7 +13,7 @@ use crate::id::RunId;
 use crate::keys::KeyStore;
 use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
-use crate::runs::{EngineStore, RunStore};
+use crate::runs::{EngineStore, RetentionStore, RunStore};
 use crate::sealing::KeyringStore;
 
 /// Why a store could not answer. A refused fact is an outcome of its method and never one of these.
@@ -54,6 +54,7 @@ pub enum Change {
 pub trait Store:
     RunStore
     + EngineStore
+    + RetentionStore
     + JobStore
     + PoolStore
     + ConfigStore

@@ -30,6 +30,8 @@ pub(crate) enum Access {
     WriteRun,
     /// Admin.
     Admin,
+    /// A paired orchestrator, by its own token.
+    Orchestrator,
 }
 
 /// What an endpoint asks for of its caller.
@@ -41,6 +43,8 @@ pub(crate) enum Need {
     Action(Action),
     /// One of these; which one, the run of the path says.
     OfRun(fn(Area) -> Action),
+    /// The token of a paired orchestrator, which is no principal.
+    Orchestrator,
 }
 
 impl Access {
@@ -55,6 +59,7 @@ impl Access {
             Self::WriteRuns => Need::Action(Action::Write(Area::Runs)),
             Self::ReadRun => Need::OfRun(Action::Read),
             Self::WriteRun => Need::OfRun(Action::Write),
+            Self::Orchestrator => Need::Orchestrator,
         }
     }
 }
@@ -68,6 +73,7 @@ pub(crate) fn admits(principal: &Principal, need: Need) -> Result<(), Refusal> {
         // The first that fits; what is lacked is told as of a run that was submitted as one.
         Need::OfRun(of) if Area::OF_RUNS.into_iter().any(|area| may(of(area)).is_ok()) => Ok(()),
         Need::OfRun(of) => Ok(may(of(Area::Runs))?),
+        Need::Orchestrator => Err(Refusal::UnknownToken),
     }
 }
 
@@ -121,6 +127,16 @@ pub(crate) async fn identify(
     }
     let sent = Secret::new(token(headers)?);
     tokens.principal(keys, &sent).await?.ok_or(Refusal::UnknownToken)
+}
+
+/// The token of a request that only an orchestrator makes.
+pub(crate) fn orchestrator_token(headers: &HeaderMap, uri: &Uri) -> Result<Secret, Refusal> {
+    if names_token(uri) {
+        return Err(Refusal::NoToken(
+            "a token in the address would be logged: send it as Authorization: Bearer",
+        ));
+    }
+    token(headers).map(Secret::new)
 }
 
 fn names_token(uri: &Uri) -> bool {

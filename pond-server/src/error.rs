@@ -158,7 +158,7 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Engine(Error::Busy { retry_after, .. }) => Some(*retry_after),
+            Self::Engine(Error::Busy { retry_after, .. } | Error::QueueFull { retry_after, .. }) => Some(*retry_after),
             Self::Engine(Error::Unavailable(..)) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -189,6 +189,7 @@ fn engine_row(error: &Error) -> Row {
         ),
         Error::Forbidden(denial) => Row(S::FORBIDDEN, denial_code(*denial), "The caller may not do this"),
         Error::Busy { .. } => Row(S::TOO_MANY_REQUESTS, "busy", "Too much waits already"),
+        Error::QueueFull { .. } => Row(S::TOO_MANY_REQUESTS, "queue_full", "Too many runs of the project wait"),
         Error::Unavailable(..) => Row(
             S::SERVICE_UNAVAILABLE,
             "unavailable",
@@ -240,7 +241,8 @@ fn engine_detail(error: &Error) -> String {
         | Error::TooLarge(_)
         | Error::DigestMismatch
         | Error::Forbidden(_)
-        | Error::Busy { .. } => error.to_string(),
+        | Error::Busy { .. }
+        | Error::QueueFull { .. } => error.to_string(),
     }
 }
 
@@ -369,6 +371,10 @@ mod tests {
                 message: "full".into(),
                 retry_after: Duration::from_secs(5),
             }),
+            engine(Error::QueueFull {
+                message: "full".into(),
+                retry_after: Duration::from_secs(5),
+            }),
             engine(Error::Unavailable("the store", secret())),
             engine(Error::Internal("sk-secret".into(), secret())),
             Refusal::NoToken("send a token"),
@@ -417,6 +423,7 @@ mod tests {
                 (403, "claim_required"),
                 (403, "foreign_worker"),
                 (429, "busy"),
+                (429, "queue_full"),
                 (503, "unavailable"),
                 (500, "internal"),
                 (401, "unauthenticated"),

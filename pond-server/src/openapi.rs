@@ -207,6 +207,7 @@ fn html_of(endpoints: &[Endpoint]) -> String {
             Access::ReadRun => "runs:read, or reads of the family that the run is of",
             Access::WriteRun => "runs:write, or writes of the family that the run is of",
             Access::Admin => "admin",
+            Access::Orchestrator => "a paired orchestrator",
         };
         // All of it is the table's own text: nothing from outside.
         let _ = writeln!(

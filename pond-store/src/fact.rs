@@ -1,14 +1,18 @@
 //! The hot facts, as they stand in line; and what a backend must do with a batch of them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use pond_core::config::ConfigStore;
 use pond_core::event::{EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
 use pond_core::keys::KeyStore;
 use pond_core::page::{Page, PageRequest};
-use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, PoolStore, Renewal, Renewed};
+use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
-use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::sealing::KeyringStore;
 use pond_core::store::StoreError;
@@ -34,7 +38,12 @@ pub(crate) enum Outcome {
     /// The run was created.
     Created,
     /// Of a commit.
-    Committed(Committed),
+    Committed {
+        /// What became of it.
+        committed: Committed,
+        /// Whether jobs may have come into line with it.
+        in_line: bool,
+    },
     /// Of an append.
     Appended(Appended),
     /// Of a claim.
@@ -69,7 +78,7 @@ pub(crate) enum Subject {
 pub(crate) struct Touches {
     /// The run.
     pub(crate) run: Option<RunId>,
-    /// Whether a job may have come into line.
+    /// The line, if jobs came into it.
     pub(crate) line: bool,
     /// Whether it is of the pool's records.
     pub(crate) pool: bool,
@@ -94,10 +103,7 @@ impl Fact {
             _ => None,
         };
         let line = match self {
-            Self::Commit(commit) => commit
-                .jobs
-                .iter()
-                .any(|job| matches!(job, JobChange::Enqueue(_) | JobChange::Release(_))),
+            Self::Commit(commit) => !commit.jobs.is_empty(),
             Self::Claim(_) => true,
             _ => false,
         };
@@ -110,10 +116,19 @@ impl Outcome {
     pub(crate) fn wrote(&self) -> bool {
         match self {
             Self::Created => true,
-            Self::Committed(committed) => matches!(committed, Committed::At { .. }),
+            Self::Committed { committed, .. } => matches!(committed, Committed::At { .. }),
             Self::Appended(appended) => matches!(appended, Appended::At { .. }),
             Self::Claimed(claimed) => claimed.passed_over,
             Self::Renewed(_) => false,
+        }
+    }
+
+    /// Whether jobs may have come into line, or were passed over there.
+    pub(crate) fn in_line(&self) -> bool {
+        match self {
+            Self::Committed { in_line, .. } => *in_line,
+            Self::Claimed(claimed) => claimed.passed_over,
+            Self::Created | Self::Appended(_) | Self::Renewed(_) => false,
         }
     }
 }
@@ -121,7 +136,15 @@ impl Outcome {
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
 pub(crate) trait Backend:
-    RunReads + JobReads + EngineStore + PoolStore + ConfigStore + ProjectStore + KeyStore + KeyringStore
+    RunReads
+    + JobReads
+    + EngineStore
+    + RetentionStore
+    + PoolStore
+    + ConfigStore
+    + ProjectStore
+    + KeyStore
+    + KeyringStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;
@@ -182,7 +205,8 @@ pub(crate) trait JobReads: Send + Sync + 'static {
         but: Option<pond_core::id::BootId>,
     ) -> Result<Vec<JobRow>, StoreError>;
 
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError>;
+    /// Those of which a job is in line right now.
+    async fn waiting_needs(&self) -> Result<Arc<[Needs]>, StoreError>;
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError>;
 }

@@ -35,12 +35,16 @@ impl World {
 
 impl Server {
     /// Serves an engine.
+    ///
+    /// # Panics
+    /// When there is no free port on loopback.
     pub async fn over(pond: Pond) -> Self {
         let settings = AppSettings {
             label: "test".into(),
             service_token: Secret::new(TOKEN),
             hosts: HostRule::Loopback(None),
             open_metrics: true,
+            proxies: Default::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let url = format!("http://{}", listener.local_addr().expect("a bound port has an address"));
@@ -99,6 +103,11 @@ impl Server {
     /// A POST of a JSON body; its status and JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A DELETE; its status and JSON body.
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        answer(self.request(Method::DELETE, path)).await
     }
 
     /// The typed client.

@@ -431,7 +431,7 @@ mod tests {
                 profile: Profile::UntrustedCodeWrite,
                 tier: Tier::Byo,
                 backend: Some(BackendKind::Docker),
-                allow_hosts: vec!["example.com".into()],
+                allow_hosts: vec![crate::outbound::HostPattern::parse("example.com").unwrap()],
                 limits: Limits {
                     millicpus: 1500,
                     ..Limits::default()

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::Parts;
 use super::advance::{cancel_live_jobs, fail_fetch, settle};
 use super::fetch::{Fetched, bundle_key, fetch};
-use super::ledger::{Cell, Seen};
+use super::ledger::{Cell, Loaded, Seen};
 use super::placing::{UnfitCheck, enqueue, give_up, waiting};
-use super::report::{StageReport, cancel_attempts, orphans, put_back, write, write_fetched};
+use super::report::{StageReport, cancel_attempts, orphans, write, write_fetched};
 use crate::artifacts::{Artifact, BlobError, BlobStore, ByteStream};
 use crate::clock::Timestamp;
 use crate::config::Effective;
@@ -245,7 +245,11 @@ impl Driver {
             };
             let needs = needs_of(swarm, project, &effective, settings);
             let presence = &self.parts.presence;
-            if needs.is_ok_and(|needs| presence.missing(&needs, now, settings.worker_offline).is_none()) {
+            if needs.is_ok_and(|needs| {
+                presence
+                    .missing(&needs, project, now, settings.worker_offline)
+                    .is_none()
+            }) {
                 self.waits.remove(&index);
             } else {
                 self.waits.entry(index).or_insert(now);
@@ -350,15 +354,12 @@ impl Driver {
     }
 
     async fn start_fetch(&mut self) -> Result<()> {
-        let inputs = self
-            .parts
-            .ledger
-            .look(self.id, |loaded| loaded.head.inputs.clone())
-            .await?;
+        let look = |loaded: &Loaded| (loaded.head.project, loaded.head.inputs.clone());
+        let (project, inputs) = self.parts.ledger.look(self.id, look).await?;
         let (parts, id) = (self.parts.clone(), self.id);
         self.fetching = true;
         self.work
-            .push(async move { Ended::Fetch(Box::new(fetch(&parts, id, &inputs).await)) }.boxed());
+            .push(async move { Ended::Fetch(Box::new(fetch(&parts, id, project, &inputs).await)) }.boxed());
         Ok(())
     }
 
@@ -443,7 +444,7 @@ impl Driver {
             if end.is_some() || (due && (!attempt.recorded || !findings.is_empty())) {
                 taken.push((*index, attempt.started, findings, end));
             } else {
-                put_back(&attempt.sink, findings);
+                attempt.sink.put_back(findings);
             }
         }
         for (index, started, findings, end) in taken {

@@ -20,7 +20,7 @@ use tower_http::map_request_body::MapRequestBodyLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
-use crate::auth::{Access, Need, admits, identify};
+use crate::auth::{Access, Need, admits, identify, orchestrator_token};
 use crate::error::Refusal;
 use crate::extract::{Param, Query, RunPath};
 use crate::openapi::Shape;
@@ -205,6 +205,13 @@ async fn admitted(state: &AppState, endpoint: &Endpoint, head: &mut Parts) -> Re
     let need = endpoint.access.need(state.open_metrics());
     let caller = match need {
         Need::Nothing => None,
+        Need::Orchestrator => {
+            let token = orchestrator_token(&head.headers, &head.uri)?;
+            let remote = state.pond().pool().remote(&token).await?.ok_or(Refusal::UnknownToken)?;
+            // Its way into the engine is handed on.
+            head.extensions.insert(remote);
+            None
+        }
         Need::Action(_) | Need::OfRun(_) => {
             let keys = state.pond().keys();
             let caller = identify(state.tokens(), keys, &head.headers, &head.uri).await?;

@@ -4,6 +4,7 @@
 //! stands in one place.
 
 mod batch;
+pub(crate) mod claims;
 mod config;
 pub(crate) mod db;
 mod engines;
@@ -12,8 +13,10 @@ mod item;
 mod jobs;
 mod keys;
 mod known;
+mod lanes;
 mod pool;
 mod projects;
+mod retention;
 mod row;
 mod runs;
 mod segment;
