@@ -42,14 +42,16 @@ async fn other_project(server: &Server) -> Foreign {
         ("harnesses", json!({"command": ["true"]})),
         ("models", json!({"provider": "anthropic", "model": "m"})),
         ("variables", json!({"value": "b"})),
+        ("egress", json!({"host": "theirs.example", "action": "allow"})),
     ] {
         entry["project_id"] = project.as_str().into();
         for name in ["name", "key"] {
-            // Each kind knows one of the two.
+            // Each kind knows one of the two, but for egress rules, which are named by their host.
             let mut named = entry.clone();
             named[name] = "theirs".into();
             server.post(&format!("/v1/admin/{kind}"), &named).await;
         }
+        server.post(&format!("/v1/admin/{kind}"), &entry).await;
     }
     let (_, key) = key(server, json!({"project_id": project}), &["runs:read"]).await;
     Foreign {
@@ -82,6 +84,13 @@ fn asked(route: &str, own: &str, foreign: &Foreign) -> Asked {
             "credentials" | "harnesses" | "models" | "variables",
             "{name}",
         ] => by(TOKEN, entry("theirs", UNKNOWN), entry("nowhere", UNKNOWN)),
+        ["", "v1", "admin", "egress", "{name}"] => by(
+            TOKEN,
+            entry("theirs.example", UNKNOWN),
+            entry("nowhere.example", UNKNOWN),
+        ),
+        // Workers and orchestrators are no project's.
+        ["", "v1", "admin", "pool", ..] | ["", "v1", "orch", ..] => by(own, filled(&foreign.run), filled(UNKNOWN)),
         _ => panic!("{route} has an id: say here how it is asked for another project's"),
     }
 }
@@ -136,6 +145,7 @@ on_every_store! {
             format!("/v1/keys?project_id={}", foreign.project),
             format!("/v1/admin/credentials/theirs?project_id={}", foreign.project),
             format!("/v1/admin/variables/theirs?project_id={}", foreign.project),
+            format!("/v1/admin/egress/theirs.example?project_id={}", foreign.project),
         ] {
             assert_eq!(server.get(&path).await.0, 200, "{path}");
         }

@@ -17,7 +17,7 @@ use pond_core::testing::Samples;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use self::Opens::{Anyone, Callers, Keys, Service};
+use self::Opens::{Anyone, Callers, Keys, Orchestrators, Service};
 use super::{app, endpoints};
 use crate::hosts::HostRule;
 use crate::state::{AppSettings, AppState};
@@ -35,6 +35,8 @@ enum Opens {
     Keys(&'static [&'static str]),
     /// Nobody else.
     Service,
+    /// Paired orchestrators alone, by their own tokens; not even the service token.
+    Orchestrators,
 }
 
 const READ: Opens = Keys(&["runs:read", "runs:write"]);
@@ -71,6 +73,30 @@ const TABLE: &[(&str, Opens)] = &[
     ("GET /v1/admin/variables", Service),
     ("GET /v1/admin/variables/{name}", Service),
     ("DELETE /v1/admin/variables/{name}", Service),
+    ("POST /v1/admin/egress", Service),
+    ("GET /v1/admin/egress", Service),
+    ("GET /v1/admin/egress/{name}", Service),
+    ("DELETE /v1/admin/egress/{name}", Service),
+    ("POST /v1/admin/pool/pairing-codes", Service),
+    ("GET /v1/admin/pool/orchestrators", Service),
+    ("DELETE /v1/admin/pool/orchestrators/{id}", Service),
+    ("POST /v1/admin/pool/enrollment-codes", Service),
+    ("GET /v1/admin/pool/workers", Service),
+    ("POST /v1/admin/pool/workers/{id}/drain", Service),
+    ("DELETE /v1/admin/pool/workers/{id}", Service),
+    ("POST /v1/orch/pair", Anyone),
+    ("GET /v1/orch/whoami", Orchestrators),
+    ("POST /v1/orch/poll", Orchestrators),
+    ("POST /v1/orch/heartbeats", Orchestrators),
+    ("POST /v1/orch/workers/snapshot", Orchestrators),
+    ("POST /v1/orch/enrollment/consume", Orchestrators),
+    ("POST /v1/orch/jobs/{id}/state", Orchestrators),
+    ("POST /v1/orch/jobs/{id}/chunk", Orchestrators),
+    ("POST /v1/orch/jobs/{id}/artifacts", Orchestrators),
+    ("POST /v1/orch/seal", Orchestrators),
+    ("POST /v1/orch/bundle/token", Orchestrators),
+    ("POST /v1/orch/bundle/redeem", Orchestrators),
+    ("GET /v1/orch/bundles/{id}", Orchestrators),
     ("POST /v1/admin/projects", Service),
     ("GET /v1/admin/projects", Service),
     ("DELETE /v1/admin/projects/{id}", Service),
@@ -115,10 +141,10 @@ fn out(status: u16, code: &str, scope: Option<&str>) -> Told {
 
 fn expected(opens: &Opens, caller: Kind) -> Told {
     match (opens, caller) {
-        (Anyone, _) | (_, Kind::Service) => Told::In,
+        (Anyone, _) => Told::In,
         (_, Kind::Nobody) => out(401, "unauthenticated", None),
-        (_, Kind::Stranger) => out(403, "forbidden", None),
-        (Callers, Kind::Key(_)) => Told::In,
+        (_, Kind::Stranger) | (Orchestrators, _) => out(403, "forbidden", None),
+        (_, Kind::Service) | (Callers, Kind::Key(_)) => Told::In,
         (Keys(scopes), Kind::Key(scope)) if scopes.contains(&scope) => Told::In,
         (Keys(scopes), Kind::Key(_)) => out(403, "missing_scope", Some(scopes[0])),
         (Service, Kind::Key(_)) => out(403, "missing_scope", Some("admin")),
@@ -213,6 +239,7 @@ async fn c17_114_every_route_lets_in_whom_the_table_says_and_nobody_else() {
         service_token: Secret::new(SERVICE),
         hosts: HostRule::Loopback(None),
         open_metrics: false,
+        proxies: Default::default(),
     };
     let app = app(AppState::new(pond.clone(), settings));
     let routes = endpoints();
