@@ -12,6 +12,7 @@ use crate::engine::{
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
+use crate::keys::Keys;
 use crate::pool::{Bindings, Claims, Pool, Presence, Rosters};
 use crate::projects::Projects;
 use crate::runs::{HostTools, Runs};
@@ -40,6 +41,7 @@ pub struct Pond {
     runs: Runs,
     pool: Pool,
     projects: Projects,
+    keys: Keys,
 }
 
 impl PondBuilder {
@@ -151,11 +153,18 @@ impl PondBuilder {
         parts.tasks.spawn(keep(parts.clone()));
         parts.tasks.spawn(retain(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
+        let keys = Keys::new(
+            parts.store.clone(),
+            parts.clock.clone(),
+            parts.entropy.clone(),
+            projects.clone(),
+        );
         Ok(Pond {
             parts,
             runs,
             pool,
             projects,
+            keys,
         })
     }
 }
@@ -215,6 +224,11 @@ impl Pond {
     /// Projects.
     pub fn projects(&self) -> &Projects {
         &self.projects
+    }
+
+    /// API keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The settings it was built with.

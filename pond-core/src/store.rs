@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use crate::config::ConfigStore;
 use crate::id::RunId;
+use crate::keys::KeyStore;
 use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
 use crate::runs::{EngineStore, RetentionStore, RunStore};
@@ -60,6 +61,7 @@ pub trait Store:
     + BudgetStore
     + ConfigStore
     + ProjectStore
+    + KeyStore
     + KeyringStore
     + Send
     + Sync

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use pond_core::config::ConfigStore;
 use pond_core::event::{EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
+use pond_core::keys::KeyStore;
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
@@ -136,7 +137,16 @@ impl Outcome {
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
 pub(crate) trait Backend:
-    RunReads + JobReads + EngineStore + RetentionStore + PoolStore + BudgetStore + ConfigStore + ProjectStore + KeyringStore
+    RunReads
+    + JobReads
+    + EngineStore
+    + RetentionStore
+    + PoolStore
+    + BudgetStore
+    + ConfigStore
+    + ProjectStore
+    + KeyStore
+    + KeyringStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;

@@ -9,6 +9,7 @@ use super::RunState;
 use crate::clock::Timestamp;
 use crate::event::EventNumber;
 use crate::id::{EngineId, ProjectId, RunId};
+use crate::keys::Area;
 
 /// A definition as it is stored: once per digest, whoever uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,9 @@ pub struct Inputs {
     /// The sources as submitted (checked, without secrets).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Box<RawValue>>,
+    /// The folders that the submitter might name; there where sources are, and kept by a retry whoever asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folders: Option<crate::sources::FolderScope>,
     /// The budget as submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Box<RawValue>>,
@@ -52,6 +56,7 @@ impl Inputs {
         self.sha.is_none()
             && self.context.is_none()
             && self.sources.is_none()
+            && self.folders.is_none()
             && self.budget.is_none()
             && self.pins.is_empty()
             && self.retry_of.is_none()
@@ -84,6 +89,14 @@ pub struct RunHead {
     pub log_bytes: u64,
     /// The engine that drives it.
     pub owner: EngineId,
+}
+
+impl RunHead {
+    /// The family that it is of: whoever may read or write there may read or cancel it.
+    pub fn area(&self) -> Area {
+        // Runs that stand for records of the other families come with those.
+        Area::Runs
+    }
 }
 
 /// A run with its definition.

@@ -44,6 +44,8 @@ pub enum Reach {
 pub struct Runs {
     parts: Arc<Parts>,
     reachability: Arc<Reachability>,
+    /// What those who submit here may name as folder sources.
+    folders: FolderScope,
 }
 
 impl Runs {
@@ -51,6 +53,16 @@ impl Runs {
         Self {
             parts,
             reachability: Arc::default(),
+            folders: FolderScope::Root,
+        }
+    }
+
+    /// The same runs for a caller who may name only these folders as sources. Without this it is all beneath the root.
+    #[must_use]
+    pub fn with_folders(&self, folders: FolderScope) -> Self {
+        Self {
+            folders,
+            ..self.clone()
         }
     }
 
@@ -399,7 +411,8 @@ impl Runs {
             definition,
             mut other,
         } = submission::read(text, value, &self.parts.settings.outbound);
-        if let Some(submission) = submission {
+        if let Some(mut submission) = submission {
+            submission.inputs.folders = (!submission.sources.is_empty()).then(|| self.folders.clone());
             match self.folder_faults(&submission).await {
                 faults if faults.is_empty() => return Ok(submission),
                 faults => other.extend(faults),
@@ -419,7 +432,7 @@ impl Runs {
         let mut faults = Vec::new();
         for (index, source) in submission.sources.iter().enumerate() {
             let admitted = match &self.parts.sources {
-                Some(fetch) => fetch.admit(source, &FolderScope::Root).await,
+                Some(fetch) => fetch.admit(source, &self.folders).await,
                 None => Err(crate::error::Fault::new("", "this engine was built without sources")),
             };
             if let Err(fault) = admitted {
@@ -443,7 +456,7 @@ impl Runs {
             fetch,
             reachability: &self.reachability,
             config: &self.parts.config,
-            scope: FolderScope::Root,
+            scope: self.folders.clone(),
         });
         let subject = Subject {
             project,

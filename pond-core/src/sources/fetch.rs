@@ -11,11 +11,13 @@ use crate::id::ProjectId;
 use crate::runs::FailureCode;
 
 /// Which folders a caller may name as a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FolderScope {
     /// Any beneath the root: the service token.
+    #[serde(rename = "r")]
     Root,
     /// Those beneath the project's own folder.
+    #[serde(rename = "p")]
     Project {
         /// The project, `<root>/<id>/`.
         id: ProjectId,

@@ -8,6 +8,7 @@ mod artifacts;
 mod config;
 mod events;
 mod health;
+mod keys;
 mod logs;
 mod open_enum;
 mod pool;
@@ -26,6 +27,7 @@ pub use config::{
 };
 pub use events::{Event, EventBody, StatusChange, StatusScope};
 pub use health::{Health, Principal, PrincipalKind, Whoami};
+pub use keys::{CreateKey, CreatedKey, Key, KeyList};
 pub use logs::{LogLine, LogList, LogSource, LogStream};
 pub use pool::{
     Acknowledged, BundleToken, CreateEnrollmentCode, CreatePairingCode, Drain, DrawBudget, DrawnBudget, Enroll,

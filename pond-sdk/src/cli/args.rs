@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{completions, credential, egress, harness, model, project, run, variable};
+use super::{completions, credential, egress, harness, keys, model, project, run, variable};
 use crate::Secret;
 
 /// How to reach the server, and how to answer.
@@ -58,6 +58,8 @@ pub enum ClientVerb {
     Variable(Connected<variable::VariableArgs>),
     /// Projects
     Project(Connected<project::ProjectArgs>),
+    /// API keys of projects
+    Keys(Connected<keys::KeysArgs>),
     /// Show who the token belongs to, and which server answers
     Whoami(Connection),
     /// Write a completion script for a shell
@@ -77,6 +79,7 @@ impl ClientVerb {
             Self::Model(verb) => &verb.connection,
             Self::Variable(verb) => &verb.connection,
             Self::Project(verb) => &verb.connection,
+            Self::Keys(verb) => &verb.connection,
             Self::Completions(verb) => &verb.connection,
             Self::Whoami(connection) | Self::Version(connection) => connection,
         }

@@ -4,6 +4,7 @@
 mod budgets;
 mod config;
 mod jobs;
+mod keys;
 mod pool;
 mod projects;
 mod retention;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
 use pond_core::id::{EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::keys::ApiKey;
 use pond_core::pool::{Code, EnrolledWorker, Lane, NeedsKey, Orchestrator};
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
@@ -58,6 +60,8 @@ struct State {
     config_revision: i64,
     config: BTreeMap<(EntryKind, Owner, String), Entry>,
     projects: BTreeMap<ProjectId, Project>,
+    /// By the hash of their tokens.
+    api_keys: HashMap<[u8; 32], ApiKey>,
     keys: BTreeMap<u32, WrappedKey>,
     server_keys: BTreeMap<String, Sealed>,
 }

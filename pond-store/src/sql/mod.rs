@@ -12,6 +12,7 @@ mod engines;
 mod hot;
 mod item;
 mod jobs;
+mod keys;
 mod known;
 mod lanes;
 mod pool;

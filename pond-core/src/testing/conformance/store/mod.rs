@@ -10,6 +10,7 @@ pub mod engines;
 pub mod events;
 pub mod guards;
 pub mod keyring;
+pub mod keys;
 pub mod lists;
 pub mod pool;
 pub mod pool_members;
@@ -72,6 +73,13 @@ macro_rules! __store_cases {
             keyring {
                 the_first_key_of_a_version_stays
                 the_first_server_key_of_a_name_stays
+            }
+            keys {
+                a_key_is_found_by_its_hash_alone
+                a_key_without_its_project_opens_nothing
+                lists_are_scoped_and_paged_newest_first
+                a_revoked_key_is_gone_at_once
+                a_use_is_noted_once_a_minute_by_racing_callers
             }
             lists {
                 newest_first_and_filtered
