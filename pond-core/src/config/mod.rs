@@ -19,6 +19,7 @@ pub use credential::{Credential, CredentialSecrets, MIN_REDACTABLE};
 pub use entry::{Entry, EntryKind, Owner};
 pub use harness::{Harness, HarnessFile, Placeholder, placeholders};
 pub use model::Model;
+pub(crate) use name::{env_name_fault, env_value_fault};
 pub use provider::{PROVIDERS, Provider};
 pub use resolve::{Effective, Named, Resolution};
 pub use service::{Config, Listing, Put, Record, Stored, project_field};

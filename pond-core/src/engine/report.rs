@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::Draft;
+use super::advance::{conclude, end_at};
 use super::fetch::Fetched;
 use crate::artifacts::Artifact;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::logs::{LogLine, LogSource, LogStream};
 use crate::runs::executors::FoundLine;
-use crate::runs::{Progress, StageEvent, StageOutcome, StagePhase, Transition};
+use crate::runs::{Progress, StageEvent, StageOutcome, StagePhase, Transition, Unit};
 
 /// What is to be written of an attempt.
 pub(super) struct StageReport {
@@ -69,11 +70,7 @@ pub(super) fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
         draft.artifact(artifact.clone());
     }
     if let Some((at, outcome)) = &report.end {
-        let event = StageEvent::End {
-            at: *at,
-            outcome: outcome.clone(),
-        };
-        draft.apply(Transition::Stage { index, event })?;
+        conclude(draft, Unit::stage(index), *at, outcome.clone())?;
     }
     Ok(())
 }
@@ -83,11 +80,7 @@ pub(super) fn cancel_attempts(draft: &mut Draft<'_>, live: &BTreeSet<usize>) -> 
     for &index in live {
         let phase = &draft.state().stages[index].phase;
         if matches!(phase, StagePhase::Running { job: None, .. }) {
-            let event = StageEvent::End {
-                at: draft.now,
-                outcome: StageOutcome::Cancelled,
-            };
-            draft.apply(Transition::Stage { index, event })?;
+            end_at(draft, Unit::stage(index), draft.now, StageOutcome::Cancelled)?;
         }
     }
     Ok(())
@@ -97,7 +90,7 @@ pub(super) fn cancel_attempts(draft: &mut Draft<'_>, live: &BTreeSet<usize>) -> 
 pub(super) fn orphans(draft: &Draft<'_>, live: &BTreeSet<usize>) -> Vec<(usize, Timestamp)> {
     let stages = draft.state().stages.iter().enumerate();
     stages
-        .filter(|(index, _)| !live.contains(index))
+        .filter(|(index, stage)| !live.contains(index) && stage.areas.is_empty())
         .filter_map(|(index, stage)| match stage.phase {
             StagePhase::Running { job: None, since, .. } => Some((index, since)),
             _ => None,

@@ -12,15 +12,14 @@ use crate::config::{Owner, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, Chunk, Grant, Job, JobModel, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink,
 };
-use crate::engine::{Parts, blob_key, end, reclaim_or_tell, settle, stale_claim, take_back};
+use crate::engine::{Limits, Parts, blob_key, end, limits, parsed, prompt, reclaim_or_tell, settle, stale_claim, take_back};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{JobId, RunId};
 use crate::logs::LogLine;
 use crate::runs::executors::{SandboxBlock, Work};
-use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
+use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, StagePhase, Transition, Unit};
 use crate::scope::Scope;
 use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
-use crate::workflow::Budget;
 
 /// Jobs handed out in one poll.
 const MAX_CLAIMS: u32 = 64;
@@ -43,7 +42,7 @@ struct Held {
     /// Hash of the claim's token.
     token: [u8; 32],
     run: RunId,
-    stage: usize,
+    unit: Unit,
     stage_key: String,
     prices: BTreeMap<String, Prices>,
     /// Whose the credential is, its name, and the provider that it was for at dispatch.
@@ -114,17 +113,20 @@ impl InProcessLink {
     /// Writes the start of a claimed job, or its end when what it names cannot be resolved any more.
     async fn start(&self, claimed: ClaimedJob) -> Result<Option<Job>> {
         let ClaimedJob { job: row, token } = claimed;
-        let index = usize::try_from(row.stage).unwrap_or(usize::MAX);
+        let unit = Unit::of(&row);
         let (parts, settings) = (&self.parts, &self.parts.settings);
         let effective = parts.config.effective(row.project).await?;
         let executor = parts
             .ledger
-            .look(row.run, |loaded| loaded.definition.stages[index].executor.clone())
+            .look(row.run, |loaded| loaded.definition.stages[unit.stage].executor.clone())
             .await?;
         let Work::Pool(swarm) = executor.work() else {
             return Err(Error::internal("a job of an engine stage"));
         };
-        let resolved = resolve(swarm, &effective, settings);
+        let resolved = match resolve(swarm, &effective, settings) {
+            Ok((sandbox, resolution)) => prompt(parts, row.run, unit).await?.map(|prompt| (sandbox, resolution, prompt)),
+            Err(failure) => Err(failure),
+        };
         let guard = Guard {
             job: row.id,
             token: token.hash(),
@@ -136,7 +138,7 @@ impl InProcessLink {
             .change(row.run, |draft| {
                 draft.guard = Some(guard.clone());
                 if let Err(failure) = &resolved {
-                    end(draft, row.id, index, StageOutcome::Failed(failure.clone()))?;
+                    end(draft, row.id, unit, StageOutcome::Failed(failure.clone()))?;
                     settle(draft, &Default::default(), settings)?;
                     return Ok(());
                 }
@@ -144,25 +146,25 @@ impl InProcessLink {
                     at: draft.now,
                     worker: Some(worker),
                 };
-                draft.apply(Transition::Stage { index, event })?;
+                draft.apply(Transition::unit(unit, event))?;
                 Ok(())
             })
             .await?;
-        let Ok((sandbox, resolution)) = resolved else {
+        let Ok((sandbox, resolution, prompt)) = resolved else {
             return Ok(None);
         };
         let models: Vec<_> = effective.models().map(|model| model.record.clone()).collect();
-        let job = self
-            .job(&row, token, swarm.prompt.clone(), sandbox, &resolution, &models)
-            .await?;
+        let job = self.job(&row, token, prompt, sandbox, &resolution, &models).await?;
         let job = Job {
             env: effective.variables(),
+            parse: swarm.parse.clone(),
+            writes_artifact: swarm.writes_artifact.clone(),
             ..job
         };
         let held = Held {
             token: guard.token,
             run: row.run,
-            stage: index,
+            unit,
             stage_key: job.stage.clone(),
             prices: prices(&resolution, &models),
             credential: resolution
@@ -183,18 +185,17 @@ impl InProcessLink {
         models: &[crate::config::Model],
     ) -> Result<Job> {
         let settings = &self.parts.settings;
-        let index = usize::try_from(row.stage).unwrap_or(usize::MAX);
+        let (unit, now) = (Unit::of(row), self.parts.clock.now());
         let look = self.parts.ledger.look(row.run, |loaded| {
-            let stage = &loaded.definition.stages[index];
             let state = &loaded.head.state;
             (
-                stage.key.clone(),
-                stage.timeout,
-                state.stages[index].phase.attempt(),
+                loaded.definition.key(unit.stage).to_owned(),
+                limits(loaded, unit, settings, now),
+                state.phase_of(unit).map_or(0, StagePhase::attempt),
                 state.bundle.as_ref().map(base),
             )
         });
-        let (stage, timeout, attempt, base) = look.await?;
+        let (stage, Limits { timeout, budget }, attempt, base) = look.await?;
         let JobPhase::Claimed { lease_until, .. } = row.phase else {
             return Err(Error::internal("a claimed job that is not"));
         };
@@ -203,7 +204,7 @@ impl InProcessLink {
             run: row.run,
             project: row.project,
             stage,
-            substage: None,
+            substage: unit.substage(),
             attempt,
             claim,
             lease_until,
@@ -218,10 +219,10 @@ impl InProcessLink {
             sealed: resolution.credential.is_some(),
             bundle: base.is_some(),
             base,
-            budget: Budget::default(),
+            budget,
             parse: None,
             writes_artifact: None,
-            timeout: timeout.unwrap_or(settings.stage_timeout),
+            timeout,
             cancel_grace: settings.cancel_grace,
             artifact_cap: settings.artifact_cap,
         })
@@ -375,7 +376,7 @@ impl WorkerLink for InProcessLink {
                     at,
                     LogLine {
                         stage,
-                        substage: None,
+                        substage: held.unit.substage(),
                         stream,
                         source,
                         line,
@@ -395,11 +396,12 @@ impl WorkerLink for InProcessLink {
 
     async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {
         let held = self.live(claim).await?;
-        let stage = u32::try_from(held.stage).unwrap_or(u32::MAX);
+        let stage = u32::try_from(held.unit.stage).unwrap_or(u32::MAX);
+        let substage = held.unit.substage();
         let there = self.parts.store.artifacts(Scope::Org, held.run).await?;
         let others = there
             .iter()
-            .filter(|artifact| artifact.stage == stage && artifact.name != upload.name);
+            .filter(|other| other.stage == stage && !(other.name == upload.name && other.substage == substage));
         let used: u64 = others.map(|artifact| artifact.size).sum();
         let cap = self.parts.settings.artifact_cap;
         let blob = blob_key(&self.parts, held.run);
@@ -408,7 +410,7 @@ impl WorkerLink for InProcessLink {
         append.artifacts.push(Artifact {
             stage,
             stage_key: held.stage_key.clone(),
-            substage: None,
+            substage,
             name: upload.name,
             size,
             sha256,
@@ -465,7 +467,8 @@ impl WorkerLink for InProcessLink {
                 // The worker leaves: another one takes the job on.
                 JobEnd::Cancelled => return take_back(draft, &row, settings),
             };
-            end(draft, claim.job, held.stage, outcome)?;
+            end(draft, claim.job, held.unit, outcome)?;
+            parsed(draft, held.unit, report.parse)?;
             settle(draft, &Default::default(), settings)?;
             Ok(())
         });
@@ -536,7 +539,7 @@ fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
     }
     let entry = |(model, totals): (&str, UsageTotals)| UsageEntry {
         stage: held.stage_key.clone(),
-        substage: None,
+        substage: held.unit.substage(),
         model: model.to_owned(),
         totals,
     };

@@ -537,6 +537,7 @@ fn parse(body: &str) -> Result<Value> {
 fn queued() -> StatusChange {
     StatusChange {
         stage: None,
+        area: None,
         from: "none".into(),
         to: "queued".into(),
         error: None,
