@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt;
 use pond_core::Pond;
+use pond_core::artifacts::ArtifactName;
 use pond_core::clock::SystemClock;
-use pond_core::dispatch::{Chunk, Job, Poll, Polled, Report, WorkerInfo, WorkerLink};
+use pond_core::dispatch::{Chunk, Job, Poll, Polled, Report, Upload, WorkerInfo, WorkerLink};
 use pond_core::entropy::SystemEntropy;
 use pond_core::id::{BootId, WorkerId};
 use pond_core::logs::{LogSource, LogStream};
 use pond_core::pool::{Claim, InProcessLink, JobEnd};
+use pond_core::runs::{Failure, FailureCode};
 
 /// A worker that does nothing by itself.
 pub struct PlayedWorker {
@@ -59,7 +63,28 @@ impl PlayedWorker {
 
     /// Ends a job.
     pub async fn finish(&self, job: &Job, end: JobEnd) -> pond_core::Result<()> {
-        self.link.finish(&claim(job), Report { end, parse: None }).await
+        self.report(job, Report { end, parse: None }).await
+    }
+
+    /// Ends a job, with what was found in its output.
+    pub async fn report(&self, job: &Job, report: Report) -> pond_core::Result<()> {
+        self.link.finish(&claim(job), report).await
+    }
+
+    /// Ends a job with a failure.
+    pub async fn fail(&self, job: &Job, code: FailureCode, message: &str) -> pond_core::Result<()> {
+        self.finish(job, JobEnd::Failed(Failure::new(code, message))).await
+    }
+
+    /// Leaves a file.
+    pub async fn leave(&self, job: &Job, name: &str, content: &str) -> pond_core::Result<()> {
+        let upload = Upload {
+            name: ArtifactName::new(name).expect("the name is one"),
+            redacted: false,
+        };
+        let bytes = Bytes::from(content.to_owned());
+        let bytes = futures::stream::once(async move { Ok(bytes) }).boxed();
+        self.link.artifact(&claim(job), upload, bytes).await
     }
 
     /// Sends lines of standard output as one chunk.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pond_core::config::Owner;
 use pond_core::event::{EventBody, NumberedEvent};
 use pond_core::id::{ProjectId, RunId};
-use pond_core::runs::{Run, RunStatus};
+use pond_core::runs::{HostTools, Run, RunStatus};
 use pond_core::scope::Scope;
 use pond_core::secret::SecretBytes;
 use pond_core::store::SharedStore;
@@ -58,7 +58,7 @@ impl World {
         let (store, folder, database) = fresh(backend).await;
         let blobs = MemoryBlobs::default();
         let root_key = SecretBytes::new(vec![7; 32]);
-        let pond = engine(&store, &blobs, folder.path(), &root_key, settings).await;
+        let pond = engine(&store, &blobs, folder.path(), &root_key, settings, None).await;
         Self {
             pond,
             store,
@@ -72,7 +72,28 @@ impl World {
 
     /// Another engine on the same store, as after a crash of the first: that one is not told.
     pub async fn another_engine(&self, settings: EngineSettings) -> Pond {
-        engine(&self.store, &self.blobs, self.folder.path(), &self.root_key, settings).await
+        engine(
+            &self.store,
+            &self.blobs,
+            self.folder.path(),
+            &self.root_key,
+            settings,
+            None,
+        )
+        .await
+    }
+
+    /// Another engine on the same store, on a host with these tools.
+    pub async fn engine_on_host(&self, settings: EngineSettings, host: Arc<dyn HostTools>) -> Pond {
+        engine(
+            &self.store,
+            &self.blobs,
+            self.folder.path(),
+            &self.root_key,
+            settings,
+            Some(host),
+        )
+        .await
     }
 
     /// Registers the shell harness for everyone.
@@ -181,7 +202,10 @@ impl World {
         let events = self.events(id).await;
         let changes = events.into_iter().filter_map(|event| match event.event.body {
             EventBody::Status(change) => {
-                let key = change.stage.unwrap_or_else(|| "run".into());
+                let mut key = change.stage.unwrap_or_else(|| "run".into());
+                if let Some(area) = change.area {
+                    key = format!("{key}/{area}");
+                }
                 Some(format!("{key}: {} > {}", change.from, change.to))
             }
             _ => None,
@@ -196,6 +220,7 @@ async fn engine(
     folder: &Path,
     root_key: &SecretBytes,
     settings: EngineSettings,
+    host: Option<Arc<dyn HostTools>>,
 ) -> Pond {
     let scratch = folder.join("scratch");
     std::fs::create_dir_all(&scratch).expect("a folder can be made");
@@ -212,10 +237,13 @@ async fn engine(
         scratch,
         caps: settings.source_caps,
     };
-    let builder = Pond::builder(store.clone(), Arc::new(blobs.clone()))
+    let mut builder = Pond::builder(store.clone(), Arc::new(blobs.clone()))
         .root_key(root_key.clone())
         .sources(Arc::new(Fetcher::new(dialer, fetcher)))
         .settings(settings);
+    if let Some(host) = host {
+        builder = builder.host(host);
+    }
     builder.start().await.expect("an engine starts")
 }
 

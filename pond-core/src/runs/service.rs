@@ -407,9 +407,8 @@ impl Runs {
     }
 
     async fn problems(&self, project: ProjectId, submission: &Submission, reach: Reach) -> Result<Vec<Problem>> {
-        let pooled = |stage: &crate::workflow::Stage| matches!(stage.executor.work(), super::executors::Work::Pool(_));
         let dials = reach == Reach::Dial && !submission.sources.is_empty();
-        if !dials && !submission.definition.stages.iter().any(pooled) {
+        if !dials && !submission.definition.stages.iter().any(preflight::looks_at) {
             // Nothing that a check looks at: no read for the smallest runs.
             return Ok(Vec::new());
         }
@@ -427,6 +426,12 @@ impl Runs {
             settings: &self.parts.settings,
             presence: &self.parts.presence,
             now: self.parts.clock.now(),
+            budget: submission.inputs.budget(self.parts.settings.default_budget_usd),
+            sent_budget_usd: submission.inputs.budget(None).usd.is_some(),
+            context: submission.inputs.context.as_deref(),
+            digest: submission.stored.digest,
+            store: &self.parts.store,
+            has_host: self.parts.host.is_some(),
             dial,
         };
         Ok(preflight::check(&subject).await)

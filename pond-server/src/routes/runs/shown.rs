@@ -2,7 +2,9 @@
 //! as they are stored, so that no number in them changes on the way.
 
 use pond_core::body::Faults;
-use pond_core::runs::{Failure, Run, RunHead, RunOutcome, RunPhase, StageOutcome, StagePhase, StageState};
+use pond_core::runs::{
+    AreaState, Failure, Run, RunHead, RunOutcome, RunPhase, StageOutcome, StagePhase, StageState, area_key,
+};
 use pond_core::sources::Resolved;
 use pond_core::workflow::{self, Definition};
 use pond_sdk::api;
@@ -161,11 +163,25 @@ fn shown_stage(stage: &workflow::Stage, state: &StageState) -> api::Stage {
         finished_at: finished_at.map(|at| at.to_string()),
         worker_id: state.worker().map(|worker| worker.to_string()),
         error: error.map(stage_error),
-        // Child runs, parsing, receipts and fan-out are not served yet.
+        parse: state.parse.map(|count| api::ParseCounts {
+            blocks: count.blocks,
+            records: count.records,
+            invalid: count.invalid,
+        }),
+        substages: state.areas.iter().enumerate().map(shown_area).collect(),
+        // Child runs and receipts are not served yet.
         child_run_id: None,
-        parse: None,
         receipt: None,
-        substages: Vec::new(),
+    }
+}
+
+fn shown_area((area, state): (usize, &AreaState)) -> api::Substage {
+    api::Substage {
+        key: area_key(area),
+        title: state.title.clone(),
+        status: state.phase.status().as_str().into(),
+        attempt: state.phase.attempt(),
+        error: state.phase.failure().map(stage_error),
     }
 }
 
