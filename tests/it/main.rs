@@ -2,6 +2,7 @@
 
 mod config;
 mod dialing;
+mod flow;
 mod fuzz;
 mod http;
 mod idle;

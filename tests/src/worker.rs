@@ -8,12 +8,13 @@ use futures::StreamExt;
 use pond_core::Pond;
 use pond_core::artifacts::ArtifactName;
 use pond_core::clock::SystemClock;
-use pond_core::dispatch::{Chunk, Job, Poll, Polled, Report, Upload, WorkerInfo, WorkerLink};
+use pond_core::dispatch::{Chunk, Job, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink};
 use pond_core::entropy::SystemEntropy;
 use pond_core::id::{BootId, WorkerId};
 use pond_core::logs::{LogSource, LogStream};
 use pond_core::pool::{Claim, InProcessLink, JobEnd};
 use pond_core::runs::{Failure, FailureCode};
+use pond_core::usage::{ModelCall, Tokens};
 
 /// A worker that does nothing by itself.
 pub struct PlayedWorker {
@@ -74,6 +75,24 @@ impl PlayedWorker {
     /// Ends a job with a failure.
     pub async fn fail(&self, job: &Job, code: FailureCode, message: &str) -> pond_core::Result<()> {
         self.finish(job, JobEnd::Failed(Failure::new(code, message))).await
+    }
+
+    /// Tells of one model call with this many output tokens.
+    pub async fn call(&self, job: &Job, seq: u64, model: &str, output: u64) -> pond_core::Result<()> {
+        let call = ModelCall {
+            at: job.lease_until,
+            provider: "anthropic".into(),
+            model: model.into(),
+            status: 200,
+            latency_ms: 1,
+            tokens: Tokens {
+                output,
+                ..Tokens::default()
+            },
+            estimated: false,
+        };
+        let telemetry = Telemetry { seq, calls: vec![call] };
+        self.link.telemetry(&claim(job), telemetry).await
     }
 
     /// Leaves a file.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pond_core::clock::Clock;
 use pond_core::config::Owner;
 use pond_core::event::{EventBody, NumberedEvent};
 use pond_core::id::{ProjectId, RunId};
@@ -28,6 +29,26 @@ pub enum Backend {
     Sqlite,
     /// A database of a real PostgreSQL.
     Postgres,
+}
+
+/// What an engine of a world is made with beside its store.
+#[derive(Default)]
+pub struct Outfit {
+    /// Its settings.
+    pub settings: EngineSettings,
+    /// The tools of its host.
+    pub host: Option<Arc<dyn HostTools>>,
+    /// Another clock than the system's.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl From<EngineSettings> for Outfit {
+    fn from(settings: EngineSettings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
 }
 
 /// An engine on a store.
@@ -55,10 +76,15 @@ impl World {
 
     /// A world on a fresh store, with settings.
     pub async fn with(backend: Backend, settings: EngineSettings) -> Self {
+        Self::furnished(backend, settings.into()).await
+    }
+
+    /// A world on a fresh store, with an engine of this outfit.
+    pub async fn furnished(backend: Backend, outfit: Outfit) -> Self {
         let (store, folder, database) = fresh(backend).await;
         let blobs = MemoryBlobs::default();
         let root_key = SecretBytes::new(vec![7; 32]);
-        let pond = engine(&store, &blobs, folder.path(), &root_key, settings, None).await;
+        let pond = engine(&store, &blobs, folder.path(), &root_key, outfit).await;
         Self {
             pond,
             store,
@@ -72,28 +98,12 @@ impl World {
 
     /// Another engine on the same store, as after a crash of the first: that one is not told.
     pub async fn another_engine(&self, settings: EngineSettings) -> Pond {
-        engine(
-            &self.store,
-            &self.blobs,
-            self.folder.path(),
-            &self.root_key,
-            settings,
-            None,
-        )
-        .await
+        self.engine_with(settings.into()).await
     }
 
-    /// Another engine on the same store, on a host with these tools.
-    pub async fn engine_on_host(&self, settings: EngineSettings, host: Arc<dyn HostTools>) -> Pond {
-        engine(
-            &self.store,
-            &self.blobs,
-            self.folder.path(),
-            &self.root_key,
-            settings,
-            Some(host),
-        )
-        .await
+    /// Another engine of this outfit on the same store.
+    pub async fn engine_with(&self, outfit: Outfit) -> Pond {
+        engine(&self.store, &self.blobs, self.folder.path(), &self.root_key, outfit).await
     }
 
     /// Registers the shell harness for everyone.
@@ -219,9 +229,9 @@ async fn engine(
     blobs: &MemoryBlobs,
     folder: &Path,
     root_key: &SecretBytes,
-    settings: EngineSettings,
-    host: Option<Arc<dyn HostTools>>,
+    outfit: Outfit,
 ) -> Pond {
+    let Outfit { settings, host, clock } = outfit;
     let scratch = folder.join("scratch");
     std::fs::create_dir_all(&scratch).expect("a folder can be made");
     let root = folder.join("sources");
@@ -243,6 +253,9 @@ async fn engine(
         .settings(settings);
     if let Some(host) = host {
         builder = builder.host(host);
+    }
+    if let Some(clock) = clock {
+        builder = builder.clock(clock);
     }
     builder.start().await.expect("an engine starts")
 }

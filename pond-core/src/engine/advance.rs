@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::id::{JobId, WorkerId};
 use crate::pool::{JobChange, JobRow};
 use crate::runs::{
-    Failure, FailureCode, KnownArtifacts, ParseCount, Plan, RunOutcome, Situation, StageEvent, StageOutcome, StagePhase, Transition,
-    Unit, plan,
+    Failure, FailureCode, KnownArtifacts, ParseCount, Plan, RunOutcome, Situation, StageEvent, StageOutcome,
+    StagePhase, Transition, Unit, plan,
 };
 
 /// Applies what the plan settles, and gives the plan for what is left to do. Conditions that ask for artifacts stay open.
@@ -74,9 +74,7 @@ fn waits(draft: &Draft<'_>, start: &[Unit]) -> Waits {
         return waits;
     }
     let queued = |unit: &Unit, phase: &StagePhase| match phase {
-        StagePhase::Queued { job, not_before, .. } => {
-            job.is_some() || not_before.is_some() || start.contains(unit)
-        }
+        StagePhase::Queued { job, not_before, .. } => job.is_some() || not_before.is_some() || start.contains(unit),
         StagePhase::Running { .. } | StagePhase::Ended { .. } => false,
     };
     for (unit, _) in draft.state().units().filter(|(unit, phase)| queued(unit, phase)) {
@@ -108,7 +106,11 @@ pub(crate) fn fail_fetch(draft: &mut Draft<'_>, failure: &Failure) -> Result<()>
 pub(crate) fn cancel_live_jobs(draft: &mut Draft<'_>) -> Result<Vec<(WorkerId, JobId)>> {
     let at = draft.now;
     let mut told = Vec::new();
-    let units: Vec<(Unit, StagePhase)> = draft.state().units().map(|(unit, phase)| (unit, phase.clone())).collect();
+    let units: Vec<(Unit, StagePhase)> = draft
+        .state()
+        .units()
+        .map(|(unit, phase)| (unit, phase.clone()))
+        .collect();
     for (unit, phase) in units {
         match phase {
             StagePhase::Queued { job: Some(job), .. } => {
@@ -168,7 +170,10 @@ pub(crate) fn end(draft: &mut Draft<'_>, job: JobId, unit: Unit, outcome: StageO
 
 /// Writes what was taken from the output of the attempt with which a stage or an area ended; before [`settle`].
 pub(crate) fn parsed(draft: &mut Draft<'_>, unit: Unit, count: Option<ParseCount>) -> Result<()> {
-    let over = draft.state().phase_of(unit).is_some_and(|phase| phase.status().is_terminal());
+    let over = draft
+        .state()
+        .phase_of(unit)
+        .is_some_and(|phase| phase.status().is_terminal());
     if let Some(count) = count.filter(|_| over) {
         let index = unit.stage;
         draft.apply(Transition::Parsed { index, count })?;
@@ -193,7 +198,10 @@ pub(crate) fn conclude(draft: &mut Draft<'_>, unit: Unit, at: Timestamp, outcome
     let (code, message) = (failure.code.as_str(), &failure.message);
     draft.say(
         unit,
-        format!("attempt {attempt} failed with {code}: {message}; trying again in {} s", wait.as_secs()),
+        format!(
+            "attempt {attempt} failed with {code}: {message}; trying again in {} s",
+            wait.as_secs()
+        ),
     );
     let not_before = at.plus(wait);
     draft.apply(Transition::unit(unit, StageEvent::Retry { at, not_before }))?;

@@ -72,7 +72,10 @@ pub(super) fn fan_out(draft: &mut Draft<'_>, index: usize, map: &Result<AreaMap,
     };
     let taken = map.areas.len();
     if map.dropped > 0 {
-        let text = format!("{} areas more than the {taken} that are taken were dropped; see fanout.maxAreas", map.dropped);
+        let text = format!(
+            "{} areas more than the {taken} that are taken were dropped; see fanout.maxAreas",
+            map.dropped
+        );
         draft.say(unit, text);
     }
     if taken == 0 {
@@ -140,7 +143,10 @@ impl Gathering<'_> {
     }
 
     async fn records(&self, parse: &Parse, gathered: &mut Gathered) -> Result<()> {
-        let pieces: VecDeque<String> = self.named(&parse.output).map(|artifact| artifact.blob.clone()).collect();
+        let pieces: VecDeque<String> = self
+            .named(&parse.output)
+            .map(|artifact| artifact.blob.clone())
+            .collect();
         if pieces.is_empty() {
             return Ok(());
         }
@@ -155,7 +161,9 @@ impl Gathering<'_> {
         let mut left = self.parts.settings.artifact_cap;
         for artifact in self.named(&patch) {
             let list = self.named(&changed).find(|other| other.substage == artifact.substage);
-            let (Some(substage), Some(list)) = (&artifact.substage, list) else { continue };
+            let (Some(substage), Some(list)) = (&artifact.substage, list) else {
+                continue;
+            };
             let pair = async {
                 let patch = bytes_of(self.parts, artifact, left).await?;
                 Ok::<_, crate::Error>((patch, bytes_of(self.parts, list, left).await?))
@@ -171,7 +179,9 @@ impl Gathering<'_> {
                     });
                 }
                 (Err(failure), _) | (_, Err(failure)) => {
-                    gathered.lines.push(format!("{substage}: its patch is not merged: {}", failure.message));
+                    gathered
+                        .lines
+                        .push(format!("{substage}: its patch is not merged: {}", failure.message));
                 }
             }
         }
@@ -191,13 +201,17 @@ impl Gathering<'_> {
         match host.merge(tree, areas).await {
             Ok(merged) => {
                 for conflict in &merged.conflicts {
-                    gathered.lines.push(format!("{conflict}: its patch does not apply after those before it"));
+                    gathered
+                        .lines
+                        .push(format!("{conflict}: its patch does not apply after those before it"));
                 }
                 self.keep(&patch, whole(merged.patch), redacted, gathered).await?;
                 self.keep(&changed, whole(merged.changed), redacted, gathered).await
             }
             Err(failure) => {
-                gathered.lines.push(format!("the patches of the areas are not merged: {}", failure.message));
+                gathered
+                    .lines
+                    .push(format!("the patches of the areas are not merged: {}", failure.message));
                 gathered.failure.get_or_insert(failure);
                 Ok(())
             }
@@ -216,7 +230,8 @@ impl Gathering<'_> {
         let (size, sha256) = match self.parts.blobs.put(&blob, bytes, cap).await {
             Ok(put) => put,
             Err(BlobError::TooLarge(cap)) => {
-                let message = format!("'{name}' of all areas is larger than {cap} bytes; raise POND_ARTIFACT_MAX_BYTES");
+                let message =
+                    format!("'{name}' of all areas is larger than {cap} bytes; raise POND_ARTIFACT_MAX_BYTES");
                 let failure = Failure::new(FailureCode::ArtifactTooLarge, message);
                 gathered.failure.get_or_insert(failure);
                 return Ok(());
@@ -259,7 +274,9 @@ fn chained(blobs: Arc<dyn crate::artifacts::BlobStore>, pieces: VecDeque<String>
 fn ends_with_a_line(bytes: ByteStream) -> ByteStream {
     let state = Some((bytes, b'\n'));
     stream::try_unfold(state, |state| async move {
-        let Some((mut bytes, last)) = state else { return Ok(None) };
+        let Some((mut bytes, last)) = state else {
+            return Ok(None);
+        };
         match bytes.try_next().await? {
             Some(piece) => {
                 let last = piece.last().copied().unwrap_or(last);
@@ -299,7 +316,11 @@ fn outcome(stage: &StageState, of_gathering: Option<Failure>) -> StageOutcome {
         let (failed, all) = (ended(StageStatus::Failed).count(), stage.areas.len());
         let failure = state.phase.failure().cloned();
         let failure = failure.unwrap_or_else(|| Failure::new(FailureCode::Internal, "an area failed"));
-        let message = format!("{}: {} ({failed} of {all} areas failed)", area_key(area), failure.message);
+        let message = format!(
+            "{}: {} ({failed} of {all} areas failed)",
+            area_key(area),
+            failure.message
+        );
         return StageOutcome::Failed(Failure::new(failure.code, message));
     }
     if ended(StageStatus::Cancelled).next().is_some() {

@@ -14,7 +14,6 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Draft, Parts};
 use super::advance::{cancel_live_jobs, fail_fetch, lose, settle_knowing};
 use super::areas::{Gathered, fan_out, gather, has_waiting_area, read_map, write_gathered};
 use super::fetch::{Fetched, fetch};
@@ -23,6 +22,7 @@ use super::left::left;
 use super::limits::limits;
 use super::placing::{UnfitCheck, enqueue, give_up, waiting};
 use super::report::{StageReport, cancel_attempts, orphans, write, write_fetched};
+use super::{Draft, Parts};
 use crate::artifacts::{Artifact, BlobError, BlobStore, ByteStream};
 use crate::clock::Timestamp;
 use crate::config::Effective;
@@ -268,7 +268,11 @@ impl Driver {
     fn live(&self) -> BTreeSet<usize> {
         let reports = self.pending.reports.iter();
         let ended: BTreeSet<usize> = reports.filter(|r| r.end.is_some()).map(|r| r.index).collect();
-        self.attempts.keys().copied().filter(|index| !ended.contains(index)).collect()
+        self.attempts
+            .keys()
+            .copied()
+            .filter(|index| !ended.contains(index))
+            .collect()
     }
 
     /// Config as the run's project sees it, when a stage is still to be placed.
@@ -548,7 +552,13 @@ impl Driver {
         let place = (!self.unplaced.is_empty()).then_some(RETRY);
         let look = self.looked.plus(LOOK).since(now).max(FOLD);
         let wake = self.wake.map(|wake| wake.since(now).max(Duration::from_millis(1)));
-        flush.chain(due).chain(place).chain(wake).chain([look]).min().unwrap_or(look)
+        flush
+            .chain(due)
+            .chain(place)
+            .chain(wake)
+            .chain([look])
+            .min()
+            .unwrap_or(look)
     }
 
     /// Takes what attempts have found, to be written with the next change.
@@ -650,7 +660,9 @@ impl Driver {
 
     /// A bundle that was fetched and is not the run's, because the run ended or was handed on meanwhile, is deleted.
     async fn drop_unused_bundle(&mut self) {
-        let Some(Ok(found)) = self.pending.fetched.take() else { return };
+        let Some(Ok(found)) = self.pending.fetched.take() else {
+            return;
+        };
         let kept = self
             .parts
             .ledger

@@ -145,7 +145,12 @@ impl Filling {
             (Insert::Input(path), _) => at_path(&self.context, path).map(shown),
             (Insert::AreaTitle | Insert::Globs | Insert::Why | Insert::Unknown(_), _) => None,
         };
-        text.ok_or_else(|| Failure::new(FailureCode::JobInvalid, "the prompt has a placeholder that means nothing"))
+        text.ok_or_else(|| {
+            Failure::new(
+                FailureCode::JobInvalid,
+                "the prompt has a placeholder that means nothing",
+            )
+        })
     }
 }
 
@@ -170,7 +175,8 @@ mod tests {
 
     #[test]
     fn c17_28_artifact_and_area_texts_are_inserted_as_they_are() {
-        let filled = filling().fill("{{ARTIFACT:notes.md}} {{AREA_TITLE}} {{GLOBS}} {{WHY}} {{INPUT:n}} {{INPUT:secret}}");
+        let filled =
+            filling().fill("{{ARTIFACT:notes.md}} {{AREA_TITLE}} {{GLOBS}} {{WHY}} {{INPUT:n}} {{INPUT:secret}}");
         assert_eq!(filled.unwrap(), "{{INPUT:secret}} core {{WHY}} a/** b.rs big [1,2] s");
         let failed = |template: &str| filling().fill(template).unwrap_err().code;
         assert_eq!(failed("{{ARTIFACT:other}}"), FailureCode::JobInvalid);

@@ -12,7 +12,9 @@ use crate::config::{Owner, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, Chunk, Grant, Job, JobModel, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink,
 };
-use crate::engine::{Limits, Parts, blob_key, end, limits, parsed, prompt, reclaim_or_tell, settle, stale_claim, take_back};
+use crate::engine::{
+    Limits, Parts, blob_key, end, limits, parsed, prompt, reclaim_or_tell, settle, stale_claim, take_back,
+};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{JobId, RunId};
 use crate::logs::LogLine;
@@ -124,7 +126,9 @@ impl InProcessLink {
             return Err(Error::internal("a job of an engine stage"));
         };
         let resolved = match resolve(swarm, &effective, settings) {
-            Ok((sandbox, resolution)) => prompt(parts, row.run, unit).await?.map(|prompt| (sandbox, resolution, prompt)),
+            Ok((sandbox, resolution)) => prompt(parts, row.run, unit)
+                .await?
+                .map(|prompt| (sandbox, resolution, prompt)),
             Err(failure) => Err(failure),
         };
         let guard = Guard {

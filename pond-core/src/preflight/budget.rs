@@ -78,7 +78,11 @@ fn is_priced(model: &Model) -> bool {
 
 fn bounded(subject: &Subject<'_>, index: usize, stage: &Stage, model: &Model, budget: &Budget) -> Option<Problem> {
     if budget.is_unlimited() {
-        let severity = if is_priced(model) { Severity::Warning } else { Severity::Info };
+        let severity = if is_priced(model) {
+            Severity::Warning
+        } else {
+            Severity::Info
+        };
         let message = "nothing bounds what its model calls may use";
         let fix = "Set budget of the request or the stage, or POND_DEFAULT_BUDGET_USD on the server.";
         return Some(of_stage(stage, severity, "budget_missing", message, fix));

@@ -34,7 +34,9 @@ impl Check for Prompt {
                 continue;
             };
             for placeholder in harness.record.placeholders() {
-                let Placeholder::Unknown(name) = placeholder else { continue };
+                let Placeholder::Unknown(name) = placeholder else {
+                    continue;
+                };
                 let key = &harness.record.key;
                 let message = format!("harness '{key}' has a placeholder that means nothing: {{{{{name}}}}}");
                 let fix = format!("Register harness '{key}' again without it: pond harness create.");

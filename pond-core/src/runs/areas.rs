@@ -56,7 +56,11 @@ mod tests {
 
     #[test]
     fn c17_27_both_forms_read_and_extra_areas_are_dropped() {
-        let map = read_areas(br#"[{"title": "a", "globs": ["x/**"], "why": "w", "size": 3}, {"title": "b"}]"#, 20).unwrap();
+        let map = read_areas(
+            br#"[{"title": "a", "globs": ["x/**"], "why": "w", "size": 3}, {"title": "b"}]"#,
+            20,
+        )
+        .unwrap();
         assert_eq!((map.areas.len(), map.dropped, map.areas[0].globs.len()), (2, 0, 1));
         let wrapped = read_areas(br#" {"areas": [{"title": "a"}, {"title": "b"}, {"title": "c"}]}"#, 2).unwrap();
         assert_eq!((wrapped.areas.len(), wrapped.dropped), (2, 1));

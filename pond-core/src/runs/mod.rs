@@ -17,8 +17,8 @@ mod submission;
 mod unit;
 mod wall;
 
-pub use failure::{Failure, FailureCode};
 pub(crate) use areas::{Area, AreaMap, MAX_MAP_BYTES, read_areas};
+pub use failure::{Failure, FailureCode};
 pub use filter::RunFilter;
 pub use host::{AreaPatch, HostTools, MergedPatch, ShellRun};
 pub use parse::ParseCount;

@@ -99,7 +99,9 @@ enum Turn {
 impl<'a> Planner<'a> {
     fn new(with: Situation<'a>) -> Self {
         let stages = &with.state.stages;
-        let ended = stages.iter().map(|stage| Some(stage.phase.status()).filter(|status| status.is_terminal()));
+        let ended = stages
+            .iter()
+            .map(|stage| Some(stage.phase.status()).filter(|status| status.is_terminal()));
         Self {
             with,
             plan: Plan::default(),
@@ -111,7 +113,10 @@ impl<'a> Planner<'a> {
     /// Whether a job, or an attempt in the engine, is on its way.
     fn is_busy(&self, unit: Unit, phase: &StagePhase) -> bool {
         let here = unit.area.is_none() && self.with.active.contains(&unit.stage);
-        let on_its_way = matches!(phase, StagePhase::Running { .. } | StagePhase::Queued { job: Some(_), .. });
+        let on_its_way = matches!(
+            phase,
+            StagePhase::Running { .. } | StagePhase::Queued { job: Some(_), .. }
+        );
         here || on_its_way
     }
 
@@ -154,7 +159,9 @@ impl<'a> Planner<'a> {
         let running = self.running();
         for index in self.with.definition.topological() {
             let before = &self.with.definition.predecessors[index];
-            self.failed_before[index] = before.iter().any(|&p| self.failed_before[p] || self.counts_as_failure(p));
+            self.failed_before[index] = before
+                .iter()
+                .any(|&p| self.failed_before[p] || self.counts_as_failure(p));
             if self.ended[index].is_some() {
                 continue;
             }
@@ -233,7 +240,11 @@ impl<'a> Planner<'a> {
             return Turn::Start;
         }
         let Some(when) = &self.with.definition.stages[index].when else {
-            return if self.failed_before[index] { Turn::Skip } else { Turn::Start };
+            return if self.failed_before[index] {
+                Turn::Skip
+            } else {
+                Turn::Start
+            };
         };
         let known = |artifacts: &KnownArtifacts| before.iter().all(|p| artifacts.ended.contains(p));
         if when.asks_for_artifacts() && !self.with.artifacts.is_some_and(known) {
@@ -262,7 +273,11 @@ impl Facts for Asked<'_, '_> {
     }
 
     fn context(&self, path: &[String]) -> Value {
-        let context = self.planner.with.context.map(|raw| serde_json::from_str::<Value>(raw.get()));
+        let context = self
+            .planner
+            .with
+            .context
+            .map(|raw| serde_json::from_str::<Value>(raw.get()));
         let context = context.and_then(Result::ok).unwrap_or_default();
         at_path(&context, path).cloned().unwrap_or_default()
     }
@@ -384,24 +399,36 @@ mod tests {
                     self.unit(unit, |at| StageEvent::End { at, outcome });
                 }
                 if let Some(outcome) = next.end {
-                    self.apply(Transition::Ended { at: Timestamp::from_micros(self.time), outcome });
+                    self.apply(Transition::Ended {
+                        at: Timestamp::from_micros(self.time),
+                        outcome,
+                    });
                     break;
                 }
                 for unit in next.start {
                     self.unit(unit, |at| StageEvent::Start { at, worker: None });
-                    let end = ends.iter().find(|(stage, _)| *stage == unit.stage).map_or(End::Well, |(_, end)| *end);
+                    let end = ends
+                        .iter()
+                        .find(|(stage, _)| *stage == unit.stage)
+                        .map_or(End::Well, |(_, end)| *end);
                     match end {
                         End::Well => self.end(unit.stage, StageOutcome::Done),
                         End::Badly => self.fail(unit.stage),
                         End::ByCancel => {
-                            self.apply(Transition::CancelRequested { at: Timestamp::from_micros(self.time) });
+                            self.apply(Transition::CancelRequested {
+                                at: Timestamp::from_micros(self.time),
+                            });
                             self.end(unit.stage, StageOutcome::Cancelled);
                         }
                     }
                 }
             }
             assert!(self.state.phase.status().is_terminal(), "{:?}", self.state);
-            self.state.stages.iter().map(|stage| stage.phase.status().as_str()).collect()
+            self.state
+                .stages
+                .iter()
+                .map(|stage| stage.phase.status().as_str())
+                .collect()
         }
 
         fn event(&mut self, index: usize, event: impl FnOnce(Timestamp) -> StageEvent) {
@@ -502,9 +529,21 @@ mod tests {
             (None, false, Well, ["done", "done", "done"], "done"),
             (None, false, Badly, ["failed", "skipped", "skipped"], "failed"),
             (None, true, Badly, ["failed", "done", "done"], "done"),
-            (None, false, ByCancel, ["cancelled", "cancelled", "cancelled"], "cancelled"),
+            (
+                None,
+                false,
+                ByCancel,
+                ["cancelled", "cancelled", "cancelled"],
+                "cancelled",
+            ),
             (Some("success()"), false, Well, ["done", "done", "done"], "done"),
-            (Some("success()"), false, Badly, ["failed", "skipped", "skipped"], "failed"),
+            (
+                Some("success()"),
+                false,
+                Badly,
+                ["failed", "skipped", "skipped"],
+                "failed",
+            ),
             (Some("success()"), true, Badly, ["failed", "done", "done"], "done"),
             (Some("failure()"), false, Well, ["done", "skipped", "done"], "done"),
             // What ran on a failure does not mend it: what has no condition stays behind the failure.
@@ -513,19 +552,53 @@ mod tests {
             (Some("always()"), false, Well, ["done", "done", "done"], "done"),
             (Some("always()"), false, Badly, ["failed", "done", "skipped"], "failed"),
             (Some("always()"), true, Badly, ["failed", "done", "done"], "done"),
-            (Some("always()"), false, ByCancel, ["cancelled", "cancelled", "cancelled"], "cancelled"),
+            (
+                Some("always()"),
+                false,
+                ByCancel,
+                ["cancelled", "cancelled", "cancelled"],
+                "cancelled",
+            ),
             // A condition that is false is no failure, and one without a function is asked only after success.
             (Some("false"), false, Well, ["done", "skipped", "done"], "done"),
             (Some("true"), false, Badly, ["failed", "skipped", "skipped"], "failed"),
             (Some("context.deploy"), false, Well, ["done", "done", "done"], "done"),
-            (Some("!context.deploy"), false, Well, ["done", "skipped", "done"], "done"),
-            (Some("stages.s0.status == 'failed'"), true, Badly, ["failed", "done", "done"], "done"),
-            (Some("stages.s0.status == 'failed' && always()"), false, Badly, ["failed", "done", "skipped"], "failed"),
-            (Some("always() && context.gone"), false, Badly, ["failed", "skipped", "skipped"], "failed"),
+            (
+                Some("!context.deploy"),
+                false,
+                Well,
+                ["done", "skipped", "done"],
+                "done",
+            ),
+            (
+                Some("stages.s0.status == 'failed'"),
+                true,
+                Badly,
+                ["failed", "done", "done"],
+                "done",
+            ),
+            (
+                Some("stages.s0.status == 'failed' && always()"),
+                false,
+                Badly,
+                ["failed", "done", "skipped"],
+                "failed",
+            ),
+            (
+                Some("always() && context.gone"),
+                false,
+                Badly,
+                ["failed", "skipped", "skipped"],
+                "failed",
+            ),
         ];
         for (when, forgiven, end, stages, run) in table {
             let (found, status) = row(*when, *forgiven, *end);
-            assert_eq!((&found[..], status), (&stages[..], *run), "{when:?}, forgiven: {forgiven}");
+            assert_eq!(
+                (&found[..], status),
+                (&stages[..], *run),
+                "{when:?}, forgiven: {forgiven}"
+            );
         }
     }
 
@@ -553,7 +626,10 @@ mod tests {
         let next = play.plan(8);
         assert!(next.ask && next.start.is_empty() && next.end.is_none());
         let mut known = KnownArtifacts::default();
-        assert!(play.plan_knowing(8, Some(&known)).ask, "read before the stage had ended");
+        assert!(
+            play.plan_knowing(8, Some(&known)).ask,
+            "read before the stage had ended"
+        );
         known.ended.insert(0);
         assert_eq!(play.plan_knowing(8, Some(&known)).settle.len(), 1);
         known.names.insert((0, ArtifactName::new("map.json").unwrap()));
@@ -567,11 +643,18 @@ mod tests {
         let not_before = Timestamp::from_micros(100);
         play.event(0, |at| StageEvent::Retry { at, not_before });
         assert_eq!((play.plan(8).start, play.plan(8).wake), (vec![], Some(not_before)));
-        assert_eq!(RunState::from_row(&play.state.to_row()).unwrap(), play.state, "the wait is kept");
+        assert_eq!(
+            RunState::from_row(&play.state.to_row()).unwrap(),
+            play.state,
+            "the wait is kept"
+        );
         play.time = 100;
         assert_eq!((play.plan(8).start, play.plan(8).wake), (units(&[0]), None));
         play.start(0);
-        assert_eq!((play.state.stages[0].phase.attempt(), play.state.stages[0].tries.retried), (2, 1));
+        assert_eq!(
+            (play.state.stages[0].phase.attempt(), play.state.stages[0].tries.retried),
+            (2, 1)
+        );
     }
 
     fn fan() -> Play {
@@ -598,7 +681,11 @@ mod tests {
         let area = |area| Unit::area(1, area);
         assert_eq!(play.plan(2).start, [area(0), area(1)]);
         play.unit(area(0), |at| StageEvent::Start { at, worker: None });
-        assert_eq!(play.state.stages[1].phase.status(), StageStatus::Running, "the first area takes its stage along");
+        assert_eq!(
+            play.state.stages[1].phase.status(),
+            StageStatus::Running,
+            "the first area takes its stage along"
+        );
         assert_eq!(play.plan(2).start, [area(1)]);
         let failure = StageOutcome::Failed(Failure::new(FailureCode::AgentFailed, "x"));
         play.unit(area(0), |at| StageEvent::End { at, outcome: failure });
@@ -606,10 +693,16 @@ mod tests {
             assert_eq!(play.plan(1).start, [area(next)], "a failed area keeps none back");
             play.unit(area(next), |at| StageEvent::Start { at, worker: None });
             assert_eq!(play.plan(1).gather, [0; 0]);
-            play.unit(area(next), |at| StageEvent::End { at, outcome: StageOutcome::Done });
+            play.unit(area(next), |at| StageEvent::End {
+                at,
+                outcome: StageOutcome::Done,
+            });
         }
         assert_eq!((play.plan(1).gather, play.plan(1).end), (vec![1], None));
-        assert_eq!(play.state.stages[1].progress, crate::runs::Progress { done: 3, total: 3 });
+        assert_eq!(
+            play.state.stages[1].progress,
+            crate::runs::Progress { done: 3, total: 3 }
+        );
         assert_eq!(RunState::from_row(&play.state.to_row()).unwrap(), play.state);
         play.end(1, StageOutcome::Done);
         assert_eq!(play.plan(1).end, Some(RunOutcome::Done));
@@ -618,19 +711,33 @@ mod tests {
     #[test]
     fn c17_27_a_cancel_ends_areas_that_wait_and_gathers_what_the_others_left() {
         let mut waiting = fanned_out(2);
-        waiting.apply(Transition::CancelRequested { at: Timestamp::from_micros(9) });
+        waiting.apply(Transition::CancelRequested {
+            at: Timestamp::from_micros(9),
+        });
         let next = waiting.plan(8);
-        let cancelled = [Unit::area(1, 0), Unit::area(1, 1), Unit::stage(1)].map(|unit| (unit, StageOutcome::Cancelled));
-        assert_eq!((&next.settle[..], next.end), (&cancelled[..], Some(RunOutcome::Cancelled)));
+        let cancelled =
+            [Unit::area(1, 0), Unit::area(1, 1), Unit::stage(1)].map(|unit| (unit, StageOutcome::Cancelled));
+        assert_eq!(
+            (&next.settle[..], next.end),
+            (&cancelled[..], Some(RunOutcome::Cancelled))
+        );
 
         let mut running = fanned_out(2);
         running.unit(Unit::area(1, 1), |at| StageEvent::Start { at, worker: None });
-        running.apply(Transition::CancelRequested { at: Timestamp::from_micros(9) });
+        running.apply(Transition::CancelRequested {
+            at: Timestamp::from_micros(9),
+        });
         let next = running.plan(8);
         assert_eq!(next.settle, [(Unit::area(1, 0), StageOutcome::Cancelled)]);
         assert_eq!((next.end, next.gather), (None, vec![]));
-        running.unit(Unit::area(1, 0), |at| StageEvent::End { at, outcome: StageOutcome::Cancelled });
-        running.unit(Unit::area(1, 1), |at| StageEvent::End { at, outcome: StageOutcome::Cancelled });
+        running.unit(Unit::area(1, 0), |at| StageEvent::End {
+            at,
+            outcome: StageOutcome::Cancelled,
+        });
+        running.unit(Unit::area(1, 1), |at| StageEvent::End {
+            at,
+            outcome: StageOutcome::Cancelled,
+        });
         assert_eq!((running.plan(8).end, running.plan(8).gather), (None, vec![1]));
         running.end(1, StageOutcome::Cancelled);
         assert_eq!(running.plan(8).end, Some(RunOutcome::Cancelled));
@@ -640,12 +747,22 @@ mod tests {
     fn a_stage_does_not_end_before_its_areas_and_no_area_starts_after_it() {
         let mut play = fanned_out(1);
         let at = Timestamp::from_micros(9);
-        let end = |outcome| Transition::Stage { index: 1, event: StageEvent::End { at, outcome } };
+        let end = |outcome| Transition::Stage {
+            index: 1,
+            event: StageEvent::End { at, outcome },
+        };
         let before = play.state.clone();
         assert!(play.state.apply(end(StageOutcome::Cancelled), |_| "key").is_err());
-        let gone = Transition::Area { index: 1, area: 7, event: StageEvent::Start { at, worker: None } };
+        let gone = Transition::Area {
+            index: 1,
+            area: 7,
+            event: StageEvent::Start { at, worker: None },
+        };
         assert!(play.state.apply(gone, |_| "key").is_err());
-        let again = Transition::FannedOut { index: 1, titles: vec!["x".into()] };
+        let again = Transition::FannedOut {
+            index: 1,
+            titles: vec!["x".into()],
+        };
         assert!(play.state.apply(again, |_| "key").is_err());
         assert_eq!(play.state, before, "what is refused changes nothing");
     }

@@ -53,11 +53,17 @@ pub struct Inputs {
 impl Inputs {
     /// The budget of the run: as submitted, and `default_usd` where that bounds no model call.
     pub fn budget(&self, default_usd: Option<Pico>) -> Budget {
-        let raw = self.budget.as_deref().map(|raw| serde_json::from_str::<Value>(raw.get()));
+        let raw = self
+            .budget
+            .as_deref()
+            .map(|raw| serde_json::from_str::<Value>(raw.get()));
         let faults = Faults::new();
         let read = |value: &Value| Object::read(value, "/budget", &faults).map(Budget::read);
         // What was admitted reads.
-        let budget = raw.and_then(Result::ok).and_then(|value| read(&value)).unwrap_or_default();
+        let budget = raw
+            .and_then(Result::ok)
+            .and_then(|value| read(&value))
+            .unwrap_or_default();
         match default_usd {
             Some(_) if !budget.bounds_models() => Budget {
                 usd: default_usd,

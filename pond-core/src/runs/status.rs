@@ -521,10 +521,7 @@ mod tests {
             },
             StageEvent::Start { at: AT, worker: None },
             StageEvent::Requeue { at: AT, job: None },
-            StageEvent::Retry {
-                at: AT,
-                not_before: AT,
-            },
+            StageEvent::Retry { at: AT, not_before: AT },
         ];
         let outcomes = [
             StageOutcome::Done,

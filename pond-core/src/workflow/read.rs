@@ -272,16 +272,31 @@ mod tests {
             (with("when", json!("")), "/definition/stages/1/when"),
             (with("when", json!(1)), "/definition/stages/1/when"),
             (with("when", json!("success() &&")), "/definition/stages/1/when"),
-            (with("when", json!("stages.c.status == 'done'")), "/definition/stages/1/when"),
-            (with("when", json!("stages.b.status == 'done'")), "/definition/stages/1/when"),
-            (with("when", json!("stages.x.status == 'done'")), "/definition/stages/1/when"),
+            (
+                with("when", json!("stages.c.status == 'done'")),
+                "/definition/stages/1/when",
+            ),
+            (
+                with("when", json!("stages.b.status == 'done'")),
+                "/definition/stages/1/when",
+            ),
+            (
+                with("when", json!("stages.x.status == 'done'")),
+                "/definition/stages/1/when",
+            ),
             (with("retries", json!({"max": 11})), "/definition/stages/1/retries/max"),
-            (with("retries", json!({"backoff_sec": 1})), "/definition/stages/1/retries/max"),
+            (
+                with("retries", json!({"backoff_sec": 1})),
+                "/definition/stages/1/retries/max",
+            ),
             (
                 with("retries", json!({"max": 1, "backoff_sec": 3601})),
                 "/definition/stages/1/retries/backoff_sec",
             ),
-            (with("retries", json!({"max": 1, "wait": 1})), "/definition/stages/1/retries/wait"),
+            (
+                with("retries", json!({"max": 1, "wait": 1})),
+                "/definition/stages/1/retries/wait",
+            ),
             (with("budget", json!({"usd": 0})), "/definition/stages/1/budget/usd"),
         ];
         for (definition, pointer) in table {
@@ -291,7 +306,10 @@ mod tests {
             {"key": "c", "name": "x", "when": "stages.a.status == 'done'", "retries": {"max": 2, "backoff_sec": 5},
              "budget": {"wall_sec": 9}, "executor": {"kind": "noop"}}]});
         let read = good(&far);
-        assert_eq!((read.stages[2].retries.max, read.stages[2].budget.wall_sec), (2, Some(9)));
+        assert_eq!(
+            (read.stages[2].retries.max, read.stages[2].budget.wall_sec),
+            (2, Some(9))
+        );
         assert_eq!(Vec::from_iter(read.before(2)), [0, 1]);
     }
 

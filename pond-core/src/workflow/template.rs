@@ -157,10 +157,7 @@ mod tests {
     #[test]
     fn c17_28_inserted_text_stays_as_it_is_and_a_backslash_keeps_a_placeholder() {
         let table = [
-            (
-                "see {{ARTIFACT:notes.md}}!",
-                Ok("see <notes.md: {{INPUT:secret}}>!"),
-            ),
+            ("see {{ARTIFACT:notes.md}}!", Ok("see <notes.md: {{INPUT:secret}}>!")),
             ("{{NOPE}}", Err("NOPE")),
             ("{{NOPE:x y}}", Err("NOPE:x y")),
             ("{{ARTIFACT:../x}}", Err("ARTIFACT:../x")),
@@ -171,9 +168,15 @@ mod tests {
             (r"\\{{WHY}}", Ok(r"\{{WHY}}")),
             (r"\{{not one}}", Ok(r"\{{not one}}")),
             ("{{WHY}}{{AREA_TITLE}} {{GLOBS}}", Ok("{{WHY}}title *.rs *.md")),
-            ("{{INPUT:a.b.0}} {{INPUT:a.b.1}} {{INPUT:a.b}}", Ok(r#"x {"n":1} ["x",{"n":1}]"#)),
+            (
+                "{{INPUT:a.b.0}} {{INPUT:a.b.1}} {{INPUT:a.b}}",
+                Ok(r#"x {"n":1} ["x",{"n":1}]"#),
+            ),
             ("{{INPUT:a.c}}", Err("a.c")),
-            ("{{why}} {{ WHY }} {{{WHY}}} {{}} {WHY} ${{x", Ok("{{why}} {{ WHY }} {{{WHY}}} {{}} {WHY} ${{x")),
+            (
+                "{{why}} {{ WHY }} {{{WHY}}} {{}} {WHY} ${{x",
+                Ok("{{why}} {{ WHY }} {{{WHY}}} {{}} {WHY} ${{x"),
+            ),
             ("{{INPUT:a\n}}", Ok("{{INPUT:a\n}}")),
         ];
         for (template, expected) in table {

@@ -281,7 +281,9 @@ impl Parser {
     }
 
     fn word(&mut self) -> Option<String> {
-        let Some(Token::Word(word)) = self.peek() else { return None };
+        let Some(Token::Word(word)) = self.peek() else {
+            return None;
+        };
         let word = word.clone();
         self.next += 1;
         Some(word)
@@ -295,7 +297,11 @@ impl Parser {
     }
 
     fn expect(&mut self, token: &Token, message: &str) -> Result<(), WhenFault> {
-        if self.take(token) { Ok(()) } else { Err(self.fault(message)) }
+        if self.take(token) {
+            Ok(())
+        } else {
+            Err(self.fault(message))
+        }
     }
 
     fn any(&mut self, depth: usize) -> Result<Expression, WhenFault> {
@@ -460,7 +466,8 @@ mod tests {
         }
 
         fn context(&self, path: &[String]) -> Value {
-            let context = json!({"deploy": true, "n": 2, "name": "x", "list": [1, {"k": "v"}], "none": null, "zero": 0});
+            let context =
+                json!({"deploy": true, "n": 2, "name": "x", "list": [1, {"k": "v"}], "none": null, "zero": 0});
             crate::workflow::at_path(&context, path).cloned().unwrap_or_default()
         }
 

@@ -25,7 +25,12 @@ use crate::clock::Clock;
 pub type Read = fn(&mut Object<'_>) -> Option<Arc<dyn Executor>>;
 
 /// The kinds, as definitions name them.
-pub const KINDS: &[(&str, Read)] = &[("noop", noop::read), ("builtin", builtin::read), ("shell", shell::read), ("swarm", swarm::read)];
+pub const KINDS: &[(&str, Read)] = &[
+    ("noop", noop::read),
+    ("builtin", builtin::read),
+    ("shell", shell::read),
+    ("swarm", swarm::read),
+];
 
 /// A stage's executor, with its fields read.
 pub trait Executor: Debug + Send + Sync {

@@ -46,7 +46,9 @@ fn read_argv(object: &mut Object<'_>) -> Option<Vec<String>> {
         return None;
     }
     if argv[0].is_empty() {
-        object.faults().add(format!("{}/0", object.pointer("argv")), "expected a program");
+        object
+            .faults()
+            .add(format!("{}/0", object.pointer("argv")), "expected a program");
     }
     for (index, argument) in argv.iter().enumerate() {
         if argument.contains('\0') {
@@ -99,7 +101,9 @@ impl EngineWork for Shell {
     async fn run(&self, stage: &StageContext) -> StageOutcome {
         let refused = |what: &str| StageOutcome::Failed(Failure::new(FailureCode::SandboxInvalid, what));
         let Some(host) = &stage.host else {
-            return refused("no program runs on this host: POND_ALLOW_SHELL is off, or the engine was built without its tools");
+            return refused(
+                "no program runs on this host: POND_ALLOW_SHELL is off, or the engine was built without its tools",
+            );
         };
         let bundle = match &stage.bundle {
             None => None,
@@ -143,7 +147,10 @@ mod tests {
     #[test]
     fn a_program_its_arguments_and_its_variables_are_checked() {
         let table = [
-            (json!({"argv": ["/bin/true", ""], "timeout_sec": 5, "env": {"A": "b"}}), vec![]),
+            (
+                json!({"argv": ["/bin/true", ""], "timeout_sec": 5, "env": {"A": "b"}}),
+                vec![],
+            ),
             (json!({}), vec!["/argv"]),
             (json!({"argv": []}), vec!["/argv"]),
             (json!({"argv": vec!["x"; 257]}), vec!["/argv"]),
@@ -151,7 +158,10 @@ mod tests {
             (json!({"argv": ["", "a\0b"]}), vec!["/argv/0", "/argv/1"]),
             (json!({"argv": ["x"], "timeout_sec": 0}), vec!["/timeout_sec"]),
             (json!({"argv": ["x"], "env": {"1A": "x"}}), vec!["/env/1A"]),
-            (json!({"argv": ["x"], "env": {"LD_PRELOAD": "x"}}), vec!["/env/LD_PRELOAD"]),
+            (
+                json!({"argv": ["x"], "env": {"LD_PRELOAD": "x"}}),
+                vec!["/env/LD_PRELOAD"],
+            ),
             (json!({"argv": ["x"], "env": {"A": "a\0"}}), vec!["/env/A"]),
             (json!({"argv": ["x"], "cwd": "/"}), vec!["/cwd"]),
         ];

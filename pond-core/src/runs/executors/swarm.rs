@@ -151,7 +151,9 @@ pub(super) fn read(object: &mut Object<'_>) -> Option<Arc<dyn Executor>> {
 fn read_fanout(mut object: Object<'_>) -> Option<Fanout> {
     let source = object.required_text("source");
     let artifact = artifact(&mut object, "artifact");
-    let max_areas = object.integer("maxAreas", 1..=100).and_then(|max| usize::try_from(max).ok());
+    let max_areas = object
+        .integer("maxAreas", 1..=100)
+        .and_then(|max| usize::try_from(max).ok());
     object.close();
     Some(Fanout {
         source: source?.to_owned(),
@@ -164,7 +166,10 @@ fn read_parse(mut object: Object<'_>) -> Option<Parse> {
     let fence = object.required_text("fence");
     let odd = |c: char| c.is_whitespace() || c == '`' || c.is_control();
     if fence.is_some_and(|fence| fence.is_empty() || fence.len() > MAX_FENCE_BYTES || fence.contains(odd)) {
-        object.fault("fence", format!("expected a label of 1 to {MAX_FENCE_BYTES} bytes without spaces and `"));
+        object.fault(
+            "fence",
+            format!("expected a label of 1 to {MAX_FENCE_BYTES} bytes without spaces and `"),
+        );
     }
     let output = artifact(&mut object, "output");
     object.required("shape");
@@ -352,8 +357,14 @@ mod tests {
             (fanout(0), vec!["/fanout/maxAreas"]),
             (fanout(101), vec!["/fanout/maxAreas"]),
             (json!({"fanout": {}}), vec!["/fanout/source", "/fanout/artifact"]),
-            (json!({"fanout": {"source": "a", "artifact": "../x", "max": 1}}), vec!["/fanout/artifact", "/fanout/max"]),
-            (json!({"parse": {}}), vec!["/parse/fence", "/parse/output", "/parse/shape"]),
+            (
+                json!({"fanout": {"source": "a", "artifact": "../x", "max": 1}}),
+                vec!["/fanout/artifact", "/fanout/max"],
+            ),
+            (
+                json!({"parse": {}}),
+                vec!["/parse/fence", "/parse/output", "/parse/shape"],
+            ),
             (with("shape", json!("xml")), vec!["/parse/shape"]),
             (with("fence", json!("a b")), vec!["/parse/fence"]),
             (with("output", json!(".x")), vec!["/parse/output"]),
