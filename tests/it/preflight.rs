@@ -54,8 +54,8 @@ async fn furnished(world: World) -> World {
     }
     let model = |key: &str, provider: &str, credential: &str| json!({"key": key, "provider": provider, "model_id": "m", "credential_name": credential});
     let mut priced = model("priced", "anthropic", "good");
-    priced["price_input"] = json!(3);
-    priced["price_output"] = json!(15);
+    priced["input_cost_per_mtok"] = json!(3);
+    priced["output_cost_per_mtok"] = json!(15);
     for model in [
         model("good", "anthropic", "good"),
         model("bare", "anthropic", "bare"),

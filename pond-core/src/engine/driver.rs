@@ -50,6 +50,8 @@ const LATE: Duration = Duration::from_secs(5);
 
 /// An attempt of an engine stage that runs here.
 struct Attempt {
+    /// Its number.
+    number: u32,
     started: Timestamp,
     sink: StageSink,
     recorded: bool,
@@ -430,9 +432,13 @@ impl Driver {
         let look = self.parts.ledger.look(self.id, |loaded| {
             let limits = limits(loaded, Unit::stage(index), settings, started);
             let executor = loaded.definition.stages[index].executor.clone();
-            (executor, limits.timeout, loaded.head.state.bundle.clone())
+            let number = match loaded.head.state.stages[index].phase {
+                StagePhase::Queued { attempts, .. } => attempts.saturating_add(1),
+                StagePhase::Running { attempt, .. } | StagePhase::Ended { attempt, .. } => attempt,
+            };
+            (executor, limits.timeout, loaded.head.state.bundle.clone(), number)
         });
-        let (executor, timeout, bundle) = look.await?;
+        let (executor, timeout, bundle, number) = look.await?;
         let Work::Engine(work) = executor.work() else {
             return Err(Error::internal("a pool stage was started in the engine"));
         };
@@ -457,6 +463,7 @@ impl Driver {
         self.attempts.insert(
             index,
             Attempt {
+                number,
                 started,
                 sink,
                 recorded,
@@ -594,13 +601,13 @@ impl Driver {
             let findings = attempt.sink.take();
             let due = attempt.recorded || now.since(attempt.started) >= FOLD;
             if end.is_some() || (due && (!attempt.recorded || !findings.is_empty())) {
-                taken.push((*index, attempt.started, findings, end));
+                taken.push((*index, (attempt.number, attempt.started), findings, end));
             } else {
                 attempt.sink.put_back(findings);
             }
         }
-        for (index, started, findings, end) in taken {
-            let report = self.report(index, started, findings, end).await;
+        for (index, attempt, findings, end) in taken {
+            let report = self.report(index, attempt, findings, end).await;
             self.pending.reports.push(report);
         }
     }
@@ -608,7 +615,7 @@ impl Driver {
     async fn report(
         &mut self,
         index: usize,
-        started: Timestamp,
+        (attempt, started): (u32, Timestamp),
         findings: Findings,
         mut end: Option<(Timestamp, StageOutcome)>,
     ) -> StageReport {
@@ -624,6 +631,7 @@ impl Driver {
         }
         StageReport {
             index,
+            attempt,
             started,
             lines: findings.lines,
             progress: findings.progress,

@@ -15,6 +15,8 @@ use crate::runs::{Progress, StageEvent, StageOutcome, StagePhase, Transition, Un
 /// What is to be written of an attempt.
 pub(super) struct StageReport {
     pub(super) index: usize,
+    /// Number of the attempt.
+    pub(super) attempt: u32,
     pub(super) started: Timestamp,
     pub(super) lines: Vec<FoundLine>,
     pub(super) progress: Option<Progress>,
@@ -49,7 +51,14 @@ fn logged(found: &FoundLine, stage: &str) -> LogLine {
 /// Writes what an attempt has found, unless its stage was ended meanwhile.
 pub(super) fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
     let index = report.index;
-    if draft.state().stages[index].phase.status().is_terminal() {
+    let phase = &draft.state().stages[index].phase;
+    let later = match phase {
+        StagePhase::Queued { attempts, .. } => *attempts >= report.attempt,
+        StagePhase::Running { attempt, .. } => *attempt != report.attempt,
+        StagePhase::Ended { .. } => true,
+    };
+    if later {
+        // What was to be written is, though the store could not say so, or is overtaken.
         return Ok(());
     }
     if matches!(draft.state().stages[index].phase, StagePhase::Queued { .. }) {

@@ -1,5 +1,6 @@
 //! What is to be done next in a run: a pure function of its definition and state.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -86,6 +87,8 @@ struct Planner<'a> {
     ended: Vec<Option<StageStatus>>,
     /// Whether a stage before it failed, near or far: what is behind a failure stays behind it, whatever ran in between.
     failed_before: Vec<bool>,
+    /// The context, read once a condition asks of it.
+    context: OnceCell<Value>,
 }
 
 /// What becomes of a stage that has not started.
@@ -107,6 +110,7 @@ impl<'a> Planner<'a> {
             plan: Plan::default(),
             ended: ended.collect(),
             failed_before: vec![false; stages.len()],
+            context: OnceCell::new(),
         }
     }
 
@@ -251,7 +255,11 @@ impl<'a> Planner<'a> {
             self.plan.ask = true;
             return Turn::Wait;
         }
-        let asked = Asked { planner: self, index };
+        let asked = Asked {
+            planner: self,
+            index,
+            before: OnceCell::new(),
+        };
         if when.holds(&asked) { Turn::Start } else { Turn::Skip }
     }
 }
@@ -260,6 +268,8 @@ impl<'a> Planner<'a> {
 struct Asked<'p, 'a> {
     planner: &'p Planner<'a>,
     index: usize,
+    /// All stages before it, found once it asks for artifacts.
+    before: OnceCell<BTreeSet<usize>>,
 }
 
 impl Facts for Asked<'_, '_> {
@@ -273,17 +283,17 @@ impl Facts for Asked<'_, '_> {
     }
 
     fn context(&self, path: &[String]) -> Value {
-        let context = self
-            .planner
-            .with
-            .context
-            .map(|raw| serde_json::from_str::<Value>(raw.get()));
-        let context = context.and_then(Result::ok).unwrap_or_default();
-        at_path(&context, path).cloned().unwrap_or_default()
+        let context = self.planner.context.get_or_init(|| {
+            let raw = self.planner.with.context;
+            let read = raw.map(|raw| serde_json::from_str(raw.get()));
+            read.and_then(Result::ok).unwrap_or_default()
+        });
+        at_path(context, path).cloned().unwrap_or_default()
     }
 
     fn artifact(&self, name: &ArtifactName) -> bool {
-        let before = self.planner.with.definition.before(self.index);
+        let definition = self.planner.with.definition;
+        let before = self.before.get_or_init(|| definition.before(self.index));
         let known = self.planner.with.artifacts;
         known.is_some_and(|known| before.iter().any(|&stage| known.names.contains(&(stage, name.clone()))))
     }
