@@ -38,7 +38,35 @@ pub enum Conflict {
     /// Another record has this name.
     Taken,
     /// A chunk is missing before this one.
-    ChunkGap,
+    ChunkGap {
+        /// Number of the one that is expected.
+        expected: u64,
+    },
+    /// The list of workers is not known up to here: send all of it.
+    Resync,
+    /// The worker's keys are not those that the code expects.
+    FingerprintMismatch,
+    /// The worker has no pinned key, or was revoked.
+    WorkerNotPinned,
+    /// The token was given to another claim.
+    TokenUsed,
+}
+
+/// Why a known caller may not do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// A code that is unknown, used, expired or another's.
+    #[error("the code is not valid")]
+    CodeInvalid,
+    /// A signature that does not prove the keys it came with.
+    #[error("the proof is not of these keys and this code")]
+    ProofInvalid,
+    /// A call about a job without its claim.
+    #[error("send the claim of the job as X-Claim-Token")]
+    ClaimRequired,
+    /// A worker of another orchestrator.
+    #[error("the worker is behind another orchestrator")]
+    ForeignWorker,
 }
 
 /// What went wrong, by meaning. Closed, so that a new meaning makes the server's table ask for its status.
@@ -77,6 +105,12 @@ pub enum Error {
     /// The record's content was kept for its time and is gone.
     #[error("{0} expired")]
     Expired(&'static str),
+    /// What was sent is not what its digest says.
+    #[error("the content does not have the digest that was sent with it")]
+    DigestMismatch,
+    /// The caller is known and may not do this.
+    #[error("{0}")]
+    Forbidden(Denial),
     /// What was sent is larger than its limit in bytes.
     #[error("larger than {0} bytes")]
     TooLarge(u64),
@@ -84,6 +118,14 @@ pub enum Error {
     #[error("{message}")]
     Busy {
         /// What is full.
+        message: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// As many runs of the project wait as may; try again after the given time.
+    #[error("{message}")]
+    QueueFull {
+        /// How many that is.
         message: String,
         /// When to try again.
         retry_after: Duration,

@@ -53,9 +53,10 @@ pub mod sources;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod token;
 pub mod usage;
 pub mod workflow;
 
 pub use engine::{EngineSettings, Takeover};
-pub use error::{Conflict, Error, Fault, Result};
+pub use error::{Conflict, Denial, Error, Fault, Result};
 pub use pond::{Pond, PondBuilder};

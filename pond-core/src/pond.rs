@@ -6,11 +6,13 @@ use std::sync::Arc;
 use crate::artifacts::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::engine::{EngineSettings, Ledger, Parts, Takeover, Tasks, Watches, Word, adopt, hear, keep};
+use crate::engine::{
+    EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep, retain,
+};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
-use crate::pool::{Pool, Presence};
+use crate::pool::{Bindings, Claims, Pool, Presence, Rosters};
 use crate::projects::Projects;
 use crate::runs::{HostTools, Runs};
 use crate::sealing::{Keyring, KeyringError, Sealer};
@@ -121,9 +123,14 @@ impl PondBuilder {
         let sealer: Arc<dyn Sealer> = Arc::new(keyring);
         let parts = Arc::new(Parts {
             id: EngineId::mint(&*clock, &*entropy),
-            config: Config::new(store.clone(), sealer, clock.clone()),
+            config: Config::new(store.clone(), sealer.clone(), clock.clone()),
+            sealer: sealer.clone(),
             ledger: Ledger::new(store.clone(), clock.clone(), settings.log_cap),
             watches: Arc::new(Watches::default()),
+            keys: ServerKeys::open(&*store, &*sealer, &*entropy).await?,
+            claims: Claims::default(),
+            rosters: Rosters::default(),
+            bindings: Bindings::default(),
             presence: Presence::default(),
             tasks: Tasks::default(),
             word: Word::default(),
@@ -142,6 +149,7 @@ impl PondBuilder {
         parts.tasks.spawn(hear(parts.clone(), changes));
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
+        parts.tasks.spawn(retain(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
         Ok(Pond {
             parts,
@@ -212,6 +220,11 @@ impl Pond {
     /// The settings it was built with.
     pub fn settings(&self) -> &EngineSettings {
         &self.parts.settings
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
     }
 
     /// Whether the store answers.

@@ -10,9 +10,9 @@ use tokio::sync::broadcast;
 
 use crate::config::ConfigStore;
 use crate::id::RunId;
-use crate::pool::JobStore;
+use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
-use crate::runs::{EngineStore, RunStore};
+use crate::runs::{EngineStore, RetentionStore, RunStore};
 use crate::sealing::KeyringStore;
 
 /// Why a store could not answer. A refused fact is an outcome of its method and never one of these.
@@ -51,7 +51,17 @@ pub enum Change {
 /// All that Pond stores.
 #[async_trait]
 pub trait Store:
-    RunStore + EngineStore + JobStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
+    RunStore
+    + EngineStore
+    + RetentionStore
+    + JobStore
+    + PoolStore
+    + ConfigStore
+    + ProjectStore
+    + KeyringStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
     /// [`Change::Missed`].

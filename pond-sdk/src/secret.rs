@@ -33,6 +33,40 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A secret on the wire: for `#[serde(with = "secret::wire")]`.
+pub mod wire {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Secret;
+
+    /// Writes the clear text.
+    pub fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret.expose())
+    }
+
+    /// Reads a text straight into a secret.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::new)
+    }
+}
+
+/// A secret that may be absent: for `#[serde(default, with = "secret::wire_option")]`.
+pub mod wire_option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Secret;
+
+    /// Writes the clear text.
+    pub fn serialize<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Secret::expose).serialize(serializer)
+    }
+
+    /// Reads a text straight into a secret.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
+    }
+}
+
 /// Named secrets on the wire: for `#[serde(with = "secret::wire_map")]` on an optional map.
 pub mod wire_map {
     use std::collections::BTreeMap;

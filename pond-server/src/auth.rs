@@ -28,6 +28,8 @@ pub(crate) enum Access {
     WriteRuns,
     /// Admin.
     Admin,
+    /// A paired orchestrator, by its own token.
+    Orchestrator,
 }
 
 /// A caller. The service token is the only kind so far; project keys and people are not served yet.
@@ -59,6 +61,7 @@ impl Principal {
                 Self::Service,
                 Access::Open | Access::Metrics | Access::Caller | Access::ReadRuns | Access::WriteRuns | Access::Admin,
             ) => true,
+            (Self::Service, Access::Orchestrator) => false,
         }
     }
 
@@ -125,6 +128,16 @@ pub(crate) fn admit(
         return Err(Refusal::UnknownToken);
     }
     Ok(Some(principal))
+}
+
+/// The token of a request that only an orchestrator makes.
+pub(crate) fn orchestrator_token(headers: &HeaderMap, uri: &Uri) -> Result<Secret, Refusal> {
+    if names_token(uri) {
+        return Err(Refusal::NoToken(
+            "a token in the address would be logged: send it as Authorization: Bearer",
+        ));
+    }
+    token(headers).map(Secret::new)
 }
 
 fn names_token(uri: &Uri) -> bool {

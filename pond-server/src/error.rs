@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use pond_core::config::EntryKind;
 use pond_core::error::User;
 use pond_core::preflight::Problem as Found;
-use pond_core::{Conflict, Error, Fault};
+use pond_core::{Conflict, Denial, Error, Fault};
 use pond_sdk::api;
 
 /// The media type of every error answer.
@@ -127,7 +127,12 @@ impl Refusal {
                     problem.errors = faults.iter().map(field_error).collect();
                 }
                 Error::ResendRequired(field) => problem.errors = vec![field_error(&resend(field))],
-                Error::Conflict { users, .. } => problem.users = users.iter().map(user).collect(),
+                Error::Conflict { users, kind, .. } => {
+                    problem.users = users.iter().map(user).collect();
+                    if let Conflict::ChunkGap { expected } = kind {
+                        problem.expected = Some(*expected);
+                    }
+                }
                 _ => {}
             }
         }
@@ -145,7 +150,7 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Engine(Error::Busy { retry_after, .. }) => Some(*retry_after),
+            Self::Engine(Error::Busy { retry_after, .. } | Error::QueueFull { retry_after, .. }) => Some(*retry_after),
             Self::Engine(Error::Unavailable(..)) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -169,13 +174,29 @@ fn engine_row(error: &Error) -> Row {
         Error::Preflight { .. } => Row(S::UNPROCESSABLE_ENTITY, "preflight_failed", "Preflight found errors"),
         Error::Expired(_) => Row(S::GONE, "expired", "It was kept for its time and is gone"),
         Error::TooLarge(_) => Row(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
+        Error::DigestMismatch => Row(
+            S::UNPROCESSABLE_ENTITY,
+            "digest_mismatch",
+            "The content is not what its digest says",
+        ),
+        Error::Forbidden(denial) => Row(S::FORBIDDEN, denial_code(*denial), "The caller may not do this"),
         Error::Busy { .. } => Row(S::TOO_MANY_REQUESTS, "busy", "Too much waits already"),
+        Error::QueueFull { .. } => Row(S::TOO_MANY_REQUESTS, "queue_full", "Too many runs of the project wait"),
         Error::Unavailable(..) => Row(
             S::SERVICE_UNAVAILABLE,
             "unavailable",
             "A part that is needed does not answer",
         ),
         Error::Internal(..) => Row(S::INTERNAL_SERVER_ERROR, "internal", "Pond itself failed"),
+    }
+}
+
+fn denial_code(denial: Denial) -> &'static str {
+    match denial {
+        Denial::CodeInvalid => "code_invalid",
+        Denial::ProofInvalid => "proof_invalid",
+        Denial::ClaimRequired => "claim_required",
+        Denial::ForeignWorker => "foreign_worker",
     }
 }
 
@@ -186,7 +207,11 @@ fn conflict_row(kind: Conflict) -> Row {
         Conflict::StaleClaim => ("stale_claim", "The claim is no longer live"),
         Conflict::InUse => ("in_use", "Others use it"),
         Conflict::Taken => ("taken", "The name is taken"),
-        Conflict::ChunkGap => ("chunk_gap", "A chunk before this one is missing"),
+        Conflict::ChunkGap { .. } => ("chunk_gap", "A chunk before this one is missing"),
+        Conflict::Resync => ("resync", "The list of workers is not known up to here"),
+        Conflict::FingerprintMismatch => ("fingerprint_mismatch", "The keys are not the expected ones"),
+        Conflict::WorkerNotPinned => ("worker_not_pinned", "The worker has no pinned key"),
+        Conflict::TokenUsed => ("token_used", "The token is another claim's"),
     };
     Row(StatusCode::CONFLICT, code, title)
 }
@@ -206,7 +231,10 @@ fn engine_detail(error: &Error) -> String {
         | Error::Unreadable(_)
         | Error::Expired(_)
         | Error::TooLarge(_)
-        | Error::Busy { .. } => error.to_string(),
+        | Error::DigestMismatch
+        | Error::Forbidden(_)
+        | Error::Busy { .. }
+        | Error::QueueFull { .. } => error.to_string(),
     }
 }
 
@@ -315,7 +343,11 @@ mod tests {
             conflict(Conflict::StaleClaim),
             conflict(Conflict::InUse),
             conflict(Conflict::Taken),
-            conflict(Conflict::ChunkGap),
+            conflict(Conflict::ChunkGap { expected: 3 }),
+            conflict(Conflict::Resync),
+            conflict(Conflict::FingerprintMismatch),
+            conflict(Conflict::WorkerNotPinned),
+            conflict(Conflict::TokenUsed),
             engine(Error::invalid("/a", "is required")),
             engine(Error::ResendRequired("hosts")),
             engine(Error::Unreadable("line 1 column 2".into())),
@@ -325,7 +357,16 @@ mod tests {
             }),
             engine(Error::Expired("log")),
             engine(Error::TooLarge(5)),
+            engine(Error::DigestMismatch),
+            engine(Error::Forbidden(Denial::CodeInvalid)),
+            engine(Error::Forbidden(Denial::ProofInvalid)),
+            engine(Error::Forbidden(Denial::ClaimRequired)),
+            engine(Error::Forbidden(Denial::ForeignWorker)),
             engine(Error::Busy {
+                message: "full".into(),
+                retry_after: Duration::from_secs(5),
+            }),
+            engine(Error::QueueFull {
                 message: "full".into(),
                 retry_after: Duration::from_secs(5),
             }),
@@ -360,13 +401,23 @@ mod tests {
                 (409, "in_use"),
                 (409, "taken"),
                 (409, "chunk_gap"),
+                (409, "resync"),
+                (409, "fingerprint_mismatch"),
+                (409, "worker_not_pinned"),
+                (409, "token_used"),
                 (422, "invalid"),
                 (422, "credential_resend_required"),
                 (400, "unreadable"),
                 (422, "preflight_failed"),
                 (410, "expired"),
                 (413, "body_too_large"),
+                (422, "digest_mismatch"),
+                (403, "code_invalid"),
+                (403, "proof_invalid"),
+                (403, "claim_required"),
+                (403, "foreign_worker"),
                 (429, "busy"),
+                (429, "queue_full"),
                 (503, "unavailable"),
                 (500, "internal"),
                 (401, "unauthenticated"),

@@ -205,6 +205,7 @@ fn html_of(endpoints: &[Endpoint]) -> String {
             Access::ReadRuns => "runs:read",
             Access::WriteRuns => "runs:write",
             Access::Admin => "admin",
+            Access::Orchestrator => "a paired orchestrator",
         };
         // All of it is the table's own text: nothing from outside.
         let _ = writeln!(

@@ -7,34 +7,46 @@ use pond_core::artifacts::Artifact;
 use pond_core::clock::Timestamp;
 use pond_core::config::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
 use pond_core::event::{EventNumber, NumberedEvent};
-use pond_core::id::{BootId, EngineId, JobId, ProjectId, RunId, WorkerId};
+use pond_core::id::{BootId, EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, JobStore, Needs, Renewal, Renewed};
+use pond_core::pool::{
+    ClaimRequest, ClaimedJob, Code, Enrolled, EnrolledWorker, JobRow, JobStore, Needs, Orchestrator, PoolStore,
+    Renewal, Renewed, WorkerSeen,
+};
 use pond_core::projects::{Project, ProjectDeleted, ProjectStore, Slug};
 use pond_core::runs::{
-    Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead, RunStore,
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter,
+    RunHead, RunStore,
 };
 use pond_core::scope::Scope;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::{Change, Store, StoreError};
 use pond_core::usage::UsageEntry;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
-use crate::fact::{Backend, Claimed, Fact, Outcome};
+use crate::fact::{Backend, Claimed, Fact, Outcome, Touches};
 use crate::hints::Hints;
 use crate::line::Line;
+use crate::waiting::WaitingNeeds;
 
 /// A store over a backend.
 pub(crate) struct Front<B: Backend> {
     backend: Arc<B>,
     line: Line<B>,
     hints: Hints,
+    waiting: WaitingNeeds,
 }
 
 impl<B: Backend> Front<B> {
     /// Puts the parts together.
     pub(crate) fn new(backend: Arc<B>, line: Line<B>, hints: Hints) -> Self {
-        Self { backend, line, hints }
+        Self {
+            backend,
+            line,
+            hints,
+            waiting: WaitingNeeds::default(),
+        }
     }
 
     /// Has a fact written, and tells watchers once it is durable.
@@ -42,9 +54,20 @@ impl<B: Backend> Front<B> {
         let touches = fact.touches();
         let outcome = self.line.submit(fact).await?;
         if outcome.wrote() {
-            self.hints.tell(touches);
+            let line = touches.line && outcome.in_line();
+            self.hints.tell(Touches { line, ..touches });
         }
         Ok(outcome)
+    }
+
+    /// Tells of a write of the pool's records, if it was one.
+    fn tell_pool(&self, wrote: bool) {
+        if wrote {
+            self.hints.tell(Touches {
+                pool: true,
+                ..Touches::default()
+            });
+        }
     }
 }
 
@@ -65,7 +88,10 @@ impl<B: Backend> RunStore for Front<B> {
     }
 
     async fn commit_run(&self, commit: Commit) -> Result<Committed, StoreError> {
-        expect_outcome!(self.write(Fact::Commit(commit)).await?, Committed)
+        match self.write(Fact::Commit(commit)).await? {
+            Outcome::Committed { committed, .. } => Ok(committed),
+            other => unreachable!("a backend answers each fact in kind, not {other:?}"),
+        }
     }
 
     async fn append_events(&self, append: Append) -> Result<Appended, StoreError> {
@@ -128,12 +154,28 @@ impl<B: Backend> EngineStore for Front<B> {
 }
 
 #[async_trait]
+impl<B: Backend> RetentionStore for Front<B> {
+    async fn due_runs(&self, cutoff: Timestamp, page: PageRequest<RunId>) -> Result<Page<RunId, RunId>, StoreError> {
+        self.backend.due_runs(cutoff, page).await
+    }
+
+    async fn empty_run(&self, run: RunId, cutoff: Timestamp, limit: u32) -> Result<Emptied, StoreError> {
+        self.backend.empty_run(run, cutoff, limit).await
+    }
+}
+
+#[async_trait]
 impl<B: Backend> JobStore for Front<B> {
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
         if request.tokens.is_empty() || request.fits.is_empty() {
             return Ok(Vec::new());
         }
-        expect_outcome!(self.write(Fact::Claim(request)).await?, Claimed).map(|claimed: Claimed| claimed.jobs)
+        let asked = request.tokens.len();
+        let claimed: Claimed = expect_outcome!(self.write(Fact::Claim(request)).await?, Claimed)?;
+        if claimed.jobs.len() < asked {
+            self.waiting.forget();
+        }
+        Ok(claimed.jobs)
     }
 
     async fn renew_lease(&self, renewal: Renewal) -> Result<Renewed, StoreError> {
@@ -152,12 +194,76 @@ impl<B: Backend> JobStore for Front<B> {
         self.backend.jobs_of_worker(worker, but).await
     }
 
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
-        self.backend.waiting_needs().await
+    async fn waiting_needs(&self) -> Result<Arc<[Needs]>, StoreError> {
+        if self.line.is_direct() {
+            // As cheap as what is kept of it would be.
+            return self.backend.waiting_needs().await;
+        }
+        let read = self.backend.waiting_needs();
+        self.waiting.get(self.hints.line_news(), Instant::now(), read).await
     }
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
         self.backend.job_counts(project).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> PoolStore for Front<B> {
+    async fn add_code(&self, code: Code, now: Timestamp) -> Result<(), StoreError> {
+        self.backend.add_code(code, now).await?;
+        self.tell_pool(true);
+        Ok(())
+    }
+
+    async fn code(&self, hash: [u8; 32]) -> Result<Option<Code>, StoreError> {
+        self.backend.code(hash).await
+    }
+
+    async fn pair(&self, code: [u8; 32], now: Timestamp, orchestrator: Orchestrator) -> Result<Enrolled, StoreError> {
+        let enrolled = self.backend.pair(code, now, orchestrator).await?;
+        self.tell_pool(enrolled == Enrolled::Done);
+        Ok(enrolled)
+    }
+
+    async fn enrol(&self, code: [u8; 32], now: Timestamp, worker: EnrolledWorker) -> Result<Enrolled, StoreError> {
+        let enrolled = self.backend.enrol(code, now, worker).await?;
+        self.tell_pool(enrolled == Enrolled::Done);
+        Ok(enrolled)
+    }
+
+    async fn orchestrators(&self) -> Result<Vec<Orchestrator>, StoreError> {
+        self.backend.orchestrators().await
+    }
+
+    async fn enrolled_workers(&self) -> Result<Vec<EnrolledWorker>, StoreError> {
+        self.backend.enrolled_workers().await
+    }
+
+    async fn set_draining(&self, worker: WorkerId, draining: bool) -> Result<bool, StoreError> {
+        let known = self.backend.set_draining(worker, draining).await?;
+        self.tell_pool(known);
+        Ok(known)
+    }
+
+    async fn remove_worker(&self, worker: WorkerId) -> Result<bool, StoreError> {
+        let known = self.backend.remove_worker(worker).await?;
+        self.tell_pool(known);
+        Ok(known)
+    }
+
+    async fn remove_orchestrator(&self, id: OrchestratorId) -> Result<Option<Vec<WorkerId>>, StoreError> {
+        let workers = self.backend.remove_orchestrator(id).await?;
+        self.tell_pool(workers.is_some());
+        Ok(workers)
+    }
+
+    async fn note_seen(
+        &self,
+        orchestrators: Vec<(OrchestratorId, Timestamp)>,
+        workers: Vec<(WorkerId, WorkerSeen)>,
+    ) -> Result<(), StoreError> {
+        self.backend.note_seen(orchestrators, workers).await
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pond_core::id::RunId;
+use pond_core::pool::{Admits, Code};
 use pond_core::store::Change;
 use pond_core::testing::Samples;
 use pond_store::testing::TestDatabase;
@@ -27,7 +28,7 @@ async fn another_server_hears_of_runs_and_work_and_the_writer_hears_once() {
     );
     let (mut own, mut other) = (one.changes(), two.changes());
     let samples = Samples::new(1);
-    let (run, _) = samples.enqueue(&*one, "a", 1).await;
+    let (run, _) = samples.enqueue(&*one, "a").await;
     let mut heard = BTreeSet::new();
     while heard.len() < 2 {
         match next(&mut other).await {
@@ -44,6 +45,27 @@ async fn another_server_hears_of_runs_and_work_and_the_writer_hears_once() {
     let answer = samples.new_run();
     two.create_run(answer.clone()).await.unwrap();
     assert_eq!(next(&mut own).await, Change::RunElsewhere(answer.id));
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test]
+async fn another_server_hears_of_the_pools_records() {
+    let database = TestDatabase::create().await;
+    let (one, two) = (
+        pond_store::open(&database.url()).await.unwrap(),
+        pond_store::open(&database.url()).await.unwrap(),
+    );
+    let (mut own, mut other) = (one.changes(), two.changes());
+    let samples = Samples::new(4);
+    let code = Code {
+        hash: [1; 32],
+        admits: Admits::Pairing { name: None },
+        expires_at: samples.now(),
+    };
+    one.add_code(code, samples.now()).await.unwrap();
+    assert_eq!(next(&mut own).await, Change::Pool);
+    assert_eq!(next(&mut other).await, Change::Pool);
     one.close().await;
     two.close().await;
 }

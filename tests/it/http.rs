@@ -162,7 +162,7 @@ on_every_store! {
         let id = world.submit(&body(&[stage("fix", &shell("true"))])).await.head.id;
         let job = worker.job().await;
         for name in ["x.html", "x.svg", "x.what", "x.json"] {
-            let upload = Upload { name: ArtifactName::new(name).unwrap(), redacted: false };
+            let upload = Upload { name: ArtifactName::new(name).unwrap(), redacted: false, sha256: None };
             let bytes = futures::stream::once(async { Ok(bytes::Bytes::from_static(b"<script>1</script>")) }).boxed();
             worker.link.artifact(&claim(&job), upload, bytes).await.unwrap();
         }

@@ -32,7 +32,7 @@ on_every_store! {
         worker.lines(&job, 0, &["one", "two"]).await.unwrap();
         worker.lines(&job, 0, &["one", "two"]).await.unwrap();
         let gap = worker.lines(&job, 2, &["four"]).await.unwrap_err();
-        assert!(matches!(gap, Error::Conflict { kind: Conflict::ChunkGap, .. }));
+        assert!(matches!(gap, Error::Conflict { kind: Conflict::ChunkGap { expected: 1 }, .. }));
         worker.lines(&job, 1, &["three"]).await.unwrap();
         worker.finish(&job, JobEnd::Done).await.unwrap();
         let run = world.ended(id).await;

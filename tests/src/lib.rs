@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod host;
+pub mod orchestrator;
 pub mod process;
 pub mod server;
 pub mod worker;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
+use pond_core::Pond;
 use pond_core::secret::Secret;
 use pond_sdk::Client;
 use pond_server::{AppSettings, AppState, HostRule, app, serve};
@@ -28,15 +29,26 @@ pub struct Server {
 impl World {
     /// Serves this world's engine.
     pub async fn serve(&self) -> Server {
+        Server::over(self.pond.clone()).await
+    }
+}
+
+impl Server {
+    /// Serves an engine.
+    ///
+    /// # Panics
+    /// When there is no free port on loopback.
+    pub async fn over(pond: Pond) -> Self {
         let settings = AppSettings {
             label: "test".into(),
             service_token: Secret::new(TOKEN),
             hosts: HostRule::Loopback(None),
             open_metrics: true,
+            proxies: Default::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let url = format!("http://{}", listener.local_addr().expect("a bound port has an address"));
-        let state = AppState::new(self.pond.clone(), settings);
+        let state = AppState::new(pond, settings);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let router = app(state.clone());
@@ -47,7 +59,7 @@ impl World {
             };
             serve(listener, router, shutdown).await.expect("the server ends well");
         });
-        Server {
+        Self {
             url,
             http: plain_client(),
             stop,
@@ -86,6 +98,11 @@ impl Server {
     /// A POST of a JSON body; its status and JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A DELETE; its status and JSON body.
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        answer(self.request(Method::DELETE, path)).await
     }
 
     /// The typed client.

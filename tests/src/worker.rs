@@ -99,6 +99,7 @@ impl PlayedWorker {
     pub async fn leave(&self, job: &Job, name: &str, content: &str) -> pond_core::Result<()> {
         let upload = Upload {
             name: ArtifactName::new(name).expect("the name is one"),
+            sha256: None,
             redacted: false,
         };
         let bytes = Bytes::from(content.to_owned());

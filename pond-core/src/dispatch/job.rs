@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::artifacts::ArtifactName;
 use crate::clock::Timestamp;
 use crate::config::HarnessFile;
 use crate::id::{JobId, ProjectId, RunId, WorkerId};
 use crate::pool::ClaimToken;
 use crate::runs::executors::{Parse, SandboxBlock};
+use crate::secret::Secret;
 use crate::usage::Prices;
 use crate::workflow::Budget;
 
@@ -23,6 +26,27 @@ pub struct JobModel {
     pub models: BTreeMap<String, Prices>,
     /// Features that the credential opens by which the provider itself fetches, runs or keeps something.
     pub remote_features: Vec<String>,
+}
+
+/// The credential of a job; its secrets come sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialRequest {
+    /// Its name.
+    pub name: String,
+    /// Whose it is; the org's when absent.
+    pub project_id: Option<ProjectId>,
+}
+
+/// The sources of a job, as they can be had with its claim.
+#[derive(Debug, Clone)]
+pub struct BundleOffer {
+    /// Proves that they were offered to this claim.
+    pub token: Secret,
+    /// SHA-256 of the sealed bundle, in hex.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// One attempt of a stage, for one worker.
@@ -60,10 +84,10 @@ pub struct Job {
     pub sandbox: SandboxBlock,
     /// The model, when the harness takes one.
     pub model: Option<JobModel>,
-    /// Whether there are secrets to ask for.
-    pub sealed: bool,
-    /// Whether there are sources to ask for.
-    pub bundle: bool,
+    /// The credential to ask for, when it has one.
+    pub cred_request: Option<CredentialRequest>,
+    /// The sources to ask for, when it has any.
+    pub source_bundle: Option<BundleOffer>,
     /// What the sources resolved to, for the list of changed files.
     pub base: Option<String>,
     /// What it may spend before it asks for more: the tighter of run and stage, as far as it was not spent at dispatch.

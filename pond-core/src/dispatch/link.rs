@@ -110,6 +110,8 @@ pub struct Upload {
     pub name: ArtifactName,
     /// Whether a secret was cut from it.
     pub redacted: bool,
+    /// Its SHA-256, where the sender says it: other bytes are refused.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// The secrets of a job, for its worker alone.

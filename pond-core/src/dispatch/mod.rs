@@ -3,9 +3,11 @@
 mod job;
 mod link;
 mod render;
+mod signed;
 
-pub use job::{Job, JobModel};
+pub use job::{BundleOffer, CredentialRequest, Job, JobModel};
 pub use link::{
     Beat, BeatAnswer, Chunk, Command, Grant, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink,
 };
 pub use render::{Rendering, render};
+pub use signed::{JobInvalid, SignedCommand, SignedJob};

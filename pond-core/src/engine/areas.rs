@@ -195,7 +195,7 @@ impl Gathering<'_> {
         };
         let redacted = self.named(&patch).any(|artifact| artifact.redacted);
         let tree = match &bundle {
-            Some(bundle) => open_bundle(self.parts, bundle).await?,
+            Some(bundle) => open_bundle(self.parts, self.run, bundle).await?,
             None => stream::once(async { Ok(Bytes::from_static(&EMPTY_TAR)) }).boxed(),
         };
         match host.merge(tree, areas).await {

@@ -16,10 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::advance::{cancel_live_jobs, fail_fetch, lose, settle_knowing};
 use super::areas::{Gathered, fan_out, gather, has_waiting_area, read_map, write_gathered};
-use super::fetch::{Fetched, fetch};
-use super::ledger::{Cell, Seen};
+use super::fetch::{Fetched, bundle_key, fetch};
+use super::ledger::{Cell, Loaded, Seen};
 use super::left::left;
-use super::limits::limits;
 use super::placing::{UnfitCheck, enqueue, give_up, waiting};
 use super::report::{StageReport, cancel_attempts, orphans, write, write_fetched};
 use super::{Draft, Parts};
@@ -34,6 +33,7 @@ use crate::runs::executors::{Findings, OpenBundle, Replay, StageContext, StageSi
 use crate::runs::{
     AreaMap, BundleRef, Failure, FailureCode, KnownArtifacts, StageEvent, StageOutcome, StagePhase, Transition, Unit,
 };
+use crate::sources::BundleKey;
 
 /// An attempt that ends within this is written in one commit.
 const FOLD: Duration = Duration::from_millis(50);
@@ -313,7 +313,11 @@ impl Driver {
             };
             let needs = needs_of(swarm, project, &effective, settings);
             let presence = &self.parts.presence;
-            if needs.is_ok_and(|needs| presence.missing(&needs, now, settings.worker_offline).is_none()) {
+            if needs.is_ok_and(|needs| {
+                presence
+                    .missing(&needs, project, now, settings.worker_offline)
+                    .is_none()
+            }) {
                 self.waits.remove(&unit);
             } else {
                 self.waits.entry(unit).or_insert(now);
@@ -430,7 +434,7 @@ impl Driver {
     async fn start(&mut self, index: usize, started: Timestamp, recorded: bool) -> Result<()> {
         let (settings, clock) = (&self.parts.settings, self.parts.clock.clone());
         let look = self.parts.ledger.look(self.id, |loaded| {
-            let limits = limits(loaded, Unit::stage(index), settings, started);
+            let limits = loaded.limits(Unit::stage(index), settings, started);
             let executor = loaded.definition.stages[index].executor.clone();
             let number = match loaded.head.state.stages[index].phase {
                 StagePhase::Queued { attempts, .. } => attempts.saturating_add(1),
@@ -450,9 +454,15 @@ impl Driver {
             Replay::Once => left + settings.cancel_grace + LATE,
         };
         let (sink, stop) = (StageSink::default(), CancellationToken::new());
-        let blobs = self.parts.blobs.clone();
+        let open = |bundle: BundleRef| -> Result<Box<dyn OpenBundle>> {
+            Ok(Box::new(BlobBundle {
+                blobs: self.parts.blobs.clone(),
+                opens: bundle_key(&self.parts, self.id, &bundle)?,
+                key: bundle.key,
+            }))
+        };
         let context = StageContext {
-            bundle: bundle.map(|bundle| Box::new(BlobBundle { blobs, bundle }) as Box<dyn OpenBundle>),
+            bundle: bundle.map(open).transpose()?,
             clock: clock.clone(),
             sink: sink.clone(),
             host: self.parts.host.clone().filter(|_| settings.allow_shell),
@@ -491,15 +501,12 @@ impl Driver {
     }
 
     async fn start_fetch(&mut self) -> Result<()> {
-        let inputs = self
-            .parts
-            .ledger
-            .look(self.id, |loaded| loaded.head.inputs.clone())
-            .await?;
+        let look = |loaded: &Loaded| (loaded.head.project, loaded.head.inputs.clone());
+        let (project, inputs) = self.parts.ledger.look(self.id, look).await?;
         let (parts, id) = (self.parts.clone(), self.id);
         self.fetching = true;
         self.work
-            .push(async move { Ended::Fetch(Box::new(fetch(&parts, id, &inputs).await)) }.boxed());
+            .push(async move { Ended::Fetch(Box::new(fetch(&parts, id, project, &inputs).await)) }.boxed());
         Ok(())
     }
 
@@ -704,20 +711,21 @@ pub(crate) fn blob_key(parts: &Parts, run: RunId) -> String {
 
 struct BlobBundle {
     blobs: Arc<dyn BlobStore>,
-    bundle: BundleRef,
+    key: String,
+    opens: BundleKey,
 }
 
 #[async_trait]
 impl OpenBundle for BlobBundle {
     async fn open(&self) -> Result<ByteStream, BlobError> {
-        self.blobs.get(&self.bundle.key, None).await
+        Ok(self.opens.open(self.blobs.get(&self.key, None).await?))
     }
 }
 
 /// The fetched sources of a run: a plain tar.
-pub(super) async fn open_bundle(parts: &Parts, bundle: &BundleRef) -> Result<ByteStream, BlobError> {
-    let (blobs, bundle) = (parts.blobs.clone(), bundle.clone());
-    BlobBundle { blobs, bundle }.open().await
+pub(super) async fn open_bundle(parts: &Parts, run: RunId, bundle: &BundleRef) -> Result<ByteStream> {
+    let opens = bundle_key(parts, run, bundle)?;
+    Ok(opens.open(parts.blobs.get(&bundle.key, None).await?))
 }
 
 /// Whether an engine stage may be run again after a crash.

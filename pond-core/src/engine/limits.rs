@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{EngineSettings, Loaded};
+use super::{Draft, EngineSettings, Loaded};
 use crate::clock::Timestamp;
-use crate::runs::{Unit, Wall};
-use crate::workflow::Budget;
+use crate::runs::{Inputs, Unit, Wall};
+use crate::workflow::{Budget, Stage};
 
 /// The limits of one attempt that starts now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,17 +16,31 @@ pub(crate) struct Limits {
     pub(crate) budget: Budget,
 }
 
-/// The limits of an attempt of a stage or an area.
-pub(crate) fn limits(loaded: &Loaded, unit: Unit, settings: &EngineSettings, now: Timestamp) -> Limits {
-    let stage = &loaded.definition.stages[unit.stage];
-    let (inputs, state) = (&loaded.head.inputs, &loaded.head.state);
+impl Loaded {
+    /// The limits of an attempt of a stage or an area.
+    pub(super) fn limits(&self, unit: Unit, settings: &EngineSettings, now: Timestamp) -> Limits {
+        let (inputs, state) = (&self.head.inputs, &self.head.state);
+        let wall = Wall::of(inputs, &self.definition, state, unit.stage, now);
+        limits(inputs, &self.definition.stages[unit.stage], wall, settings, now)
+    }
+}
+
+impl Draft<'_> {
+    /// The limits of an attempt of a stage or an area.
+    pub(crate) fn limits(&self, unit: Unit, settings: &EngineSettings) -> Limits {
+        let stage = &self.definition.stages[unit.stage];
+        limits(&self.head.inputs, stage, self.wall(unit.stage), settings, self.now)
+    }
+}
+
+fn limits(inputs: &Inputs, stage: &Stage, wall: Option<Wall>, settings: &EngineSettings, now: Timestamp) -> Limits {
     let timeout = stage.timeout.unwrap_or(settings.stage_timeout);
-    let wall = Wall::of(inputs, &loaded.definition, state, unit.stage, now).map(|wall| wall.until.since(now));
+    let left = wall.map(|wall| wall.until.since(now));
     let budget = inputs.budget(settings.default_budget_usd).tighter(stage.budget);
     Limits {
-        timeout: wall.map_or(timeout, |left| left.min(timeout)),
+        timeout: left.map_or(timeout, |left| left.min(timeout)),
         budget: Budget {
-            wall_sec: wall.map(|left| left.as_secs().max(1)),
+            wall_sec: left.map(|left| left.as_secs().max(1)),
             ..budget
         },
     }

@@ -10,10 +10,12 @@ use crate::artifacts::BlobStore;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::entropy::Entropy;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{EngineId, RunId};
-use crate::pool::Presence;
+use crate::pool::{Bindings, Claims, EngineKey, Presence, Rosters};
 use crate::runs::HostTools;
+use crate::sealing::{KeyringStore, Sealer, server_key};
+use crate::secret::SecretBytes;
 use crate::sources::SourceFetch;
 use crate::store::SharedStore;
 
@@ -27,14 +29,38 @@ pub(crate) struct Parts {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) sources: Option<Arc<dyn SourceFetch>>,
     pub(crate) host: Option<Arc<dyn HostTools>>,
+    pub(crate) sealer: Arc<dyn Sealer>,
     pub(crate) config: Config,
     pub(crate) ledger: Ledger,
     pub(crate) watches: Arc<Watches>,
+    pub(crate) keys: ServerKeys,
+    pub(crate) claims: Claims,
+    pub(crate) rosters: Rosters,
+    pub(crate) bindings: Bindings,
     pub(crate) presence: Presence,
     pub(crate) tasks: Tasks,
     pub(crate) word: Word,
     /// Runs that are followed here.
     pub(crate) driven: Arc<Mutex<HashSet<RunId>>>,
+}
+
+/// Keys that all servers of a store share.
+pub(crate) struct ServerKeys {
+    /// Signs jobs and commands.
+    pub(crate) signing: EngineKey,
+    /// Makes tokens for bundles.
+    pub(crate) bundle_tokens: SecretBytes,
+}
+
+impl ServerKeys {
+    /// The keys of a store; made when there are none.
+    pub(crate) async fn open(store: &dyn KeyringStore, sealer: &dyn Sealer, entropy: &dyn Entropy) -> Result<Self> {
+        let signing = server_key(store, sealer, entropy, "signing").await?;
+        Ok(Self {
+            signing: EngineKey::new(&signing).map_err(|_| Error::internal("the signing key"))?,
+            bundle_tokens: server_key(store, sealer, entropy, "bundle_tokens").await?,
+        })
+    }
 }
 
 /// Until when other engines leave this one's runs alone.

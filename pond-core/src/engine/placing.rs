@@ -52,8 +52,8 @@ pub(super) fn enqueue(
         stage: number(unit.stage),
         area: unit.area.map(number),
         needs,
-        place: draft.now.micros(),
         enqueued_at: draft.now,
+        project_limit: parts.settings.project_max_parallel,
     }));
     Ok(())
 }
@@ -73,7 +73,7 @@ pub(super) fn give_up(draft: &mut Draft<'_>, unit: Unit, check: &UnfitCheck) -> 
         Err(Unplaced::Later(failure) | Unplaced::Never(failure)) => Some(failure),
         Ok(needs) => parts
             .presence
-            .missing(&needs, draft.now, parts.settings.worker_offline)
+            .missing(&needs, draft.head.project, draft.now, parts.settings.worker_offline)
             .map(|missing| {
                 let key = draft.definition.key(unit.stage);
                 Failure::new(

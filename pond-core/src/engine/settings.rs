@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::id::EngineId;
 use crate::outbound::AllowPrivate;
+use crate::runs::Retention;
 use crate::sources::Caps;
 use crate::usage::Pico;
 
@@ -25,6 +26,8 @@ pub struct EngineSettings {
     pub takeover: Takeover,
     /// Jobs of one run at once.
     pub run_max_parallel: usize,
+    /// Jobs of one project that may be in line or on workers at once.
+    pub project_max_parallel: u32,
     /// Runs of one project that may wait or run.
     pub project_max_queued: u32,
     /// How long a stage may take that does not say.
@@ -41,6 +44,8 @@ pub struct EngineSettings {
     pub worker_offline: Duration,
     /// Bytes of log lines that a run may store.
     pub log_cap: u64,
+    /// How long logs and artifacts outlive their run.
+    pub retention: Retention,
     /// Bytes that the artifacts of a stage may have.
     pub artifact_cap: u64,
     /// Whether profile `none` is refused.
@@ -66,6 +71,7 @@ impl Default for EngineSettings {
         Self {
             takeover: Takeover::All,
             run_max_parallel: 8,
+            project_max_parallel: 32,
             project_max_queued: 10_000,
             stage_timeout: Duration::from_secs(3600),
             no_worker_grace: Duration::from_secs(90),
@@ -74,6 +80,7 @@ impl Default for EngineSettings {
             max_attempts: 2,
             worker_offline: Duration::from_secs(45),
             log_cap: 256 << 20,
+            retention: Retention::default(),
             artifact_cap: 256 << 20,
             require_sandbox: true,
             allow_shell: false,

@@ -4,4 +4,4 @@ mod line;
 mod redact;
 
 pub use line::{LogLine, LogSource, LogStream, MAX_LINE_BYTES, split_lines};
-pub use redact::{Redacting, Redactor};
+pub use redact::{Marks, Redacting, Redactor, without_names};

@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 mod budget;
 mod config;
 mod definition;
+mod egress;
+mod key;
 mod problem;
 mod prompt;
 mod sandbox;
@@ -19,7 +21,7 @@ pub use problem::{Problem, Severity};
 pub(crate) use worker::no_capable_worker_message;
 
 use crate::clock::Timestamp;
-use crate::config::Effective;
+use crate::config::{Config, Effective};
 use crate::engine::EngineSettings;
 use crate::id::ProjectId;
 use crate::pool::Presence;
@@ -59,6 +61,8 @@ pub(crate) struct Subject<'a> {
 pub(crate) struct Dial<'a> {
     pub(crate) fetch: &'a dyn SourceFetch,
     pub(crate) reachability: &'a Reachability,
+    /// Opens the credentials of sources.
+    pub(crate) config: &'a Config,
     pub(crate) scope: FolderScope,
 }
 
@@ -72,10 +76,12 @@ trait Check: Sync {
 const CHECKS: &[&dyn Check] = &[
     &sandbox::Sandbox,
     &shell::Shell,
+    &egress::Egress,
     &config::Config,
     &prompt::Prompt,
     &secrets::Secrets,
     &budget::Budgets,
+    &key::SourceKeys,
     &worker::CapableWorker,
     &source::Reachable,
 ];

@@ -12,7 +12,6 @@ use super::follow::{EVENTS_AT_ONCE, Follower, LOOK_AGAIN};
 use super::submission::{self, Reading, Submission};
 use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, RunStatus, Transition};
 use crate::artifacts::{Artifact, ArtifactName, ByteStream};
-use crate::dispatch::Command;
 use crate::engine::{Loaded, Parts, cancel_live_jobs, drive, settle};
 use crate::error::{Conflict, Error, Result};
 use crate::event::{Event, EventBody, EventNumber, NumberedEvent, StatusChange};
@@ -26,6 +25,10 @@ use crate::usage::UsageReport;
 
 /// Bytes that [`Runs::text`] reads.
 const MAX_TEXT: u64 = 16 << 20;
+
+/// What expires of a run.
+const LOG: &str = "the run's log";
+const ARTIFACTS: &str = "the run's artifacts";
 
 /// Whether preflight may dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl Runs {
     ///
     /// # Errors
     /// [`Error::Unreadable`] when it is no JSON; [`Error::Preflight`] or [`Error::Invalid`] with all that is wrong;
-    /// [`Error::Busy`] when too many runs of the project wait.
+    /// [`Error::QueueFull`] when too many runs of the project wait.
     pub async fn submit(&self, project: ProjectId, body: &str) -> Result<Run> {
         let value = parse(body)?;
         let submission = self.admit(body, &value).await?;
@@ -166,7 +169,7 @@ impl Runs {
             Ok(told)
         });
         for (worker, job) in told.await? {
-            parts.presence.command(worker, Command::Cancel(job));
+            parts.tell_cancel(worker, job).await;
         }
         self.get(scope, id).await
     }
@@ -221,10 +224,14 @@ impl Runs {
     /// Events of a run with a number above `after`, at most `limit`.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::Expired`] when they were kept long enough.
     pub async fn events(&self, scope: Scope, id: RunId, after: EventNumber, limit: u32) -> Result<Vec<NumberedEvent>> {
-        self.get(scope, id).await?;
-        Ok(self.parts.store.events(scope, id, after, limit).await?)
+        let run = self.kept(scope, id, LOG).await?;
+        let events = self.parts.store.events(scope, id, after, limit).await?;
+        if events.is_empty() && after.saturating_add(1) < run.next_event {
+            return Err(Error::Expired(LOG));
+        }
+        Ok(events)
     }
 
     /// Log lines of a run with a number above `since`, of one stage if given, at most `limit`.
@@ -239,12 +246,15 @@ impl Runs {
         limit: u32,
         stage: Option<&str>,
     ) -> Result<Vec<NumberedEvent>> {
-        self.get(scope, id).await?;
+        let run = self.kept(scope, id, LOG).await?;
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let (mut lines, mut after) = (Vec::new(), since);
         loop {
             let events = self.parts.store.events(scope, id, after, EVENTS_AT_ONCE).await?;
             let last = events.len() < EVENTS_AT_ONCE as usize;
+            if events.is_empty() && after.saturating_add(1) < run.next_event {
+                return Err(Error::Expired(LOG));
+            }
             for event in events {
                 after = event.id;
                 if is_line_of(&event, stage) {
@@ -270,7 +280,7 @@ impl Runs {
         id: RunId,
         after: EventNumber,
     ) -> Result<BoxStream<'static, Result<NumberedEvent>>> {
-        self.get(scope, id).await?;
+        self.kept(scope, id, LOG).await?;
         let (parts, watch) = (self.parts.clone(), self.parts.watches.run(id));
         let follower = Follower {
             parts,
@@ -309,8 +319,11 @@ impl Runs {
         stage: Option<&str>,
         substage: Option<&str>,
     ) -> Result<Vec<Artifact>> {
-        self.get(scope, id).await?;
+        self.kept(scope, id, ARTIFACTS).await?;
         let mut artifacts = self.parts.store.artifacts(scope, id).await?;
+        if artifacts.is_empty() && self.parts.store.events(scope, id, 0, 1).await?.is_empty() {
+            return Err(Error::Expired(ARTIFACTS));
+        }
         artifacts.retain(|artifact| {
             stage.is_none_or(|stage| artifact.stage_key == stage)
                 && substage.is_none_or(|substage| artifact.substage.as_deref() == Some(substage))
@@ -368,6 +381,17 @@ impl Runs {
         Ok(String::from_utf8_lossy(&pieces.concat()).into_owned())
     }
 
+    /// A run whose log and artifacts are still to be had. What is due answers so before it is deleted; and what was deleted
+    /// under a shorter time than today's is told by the store, where every run that was not emptied has events.
+    async fn kept(&self, scope: Scope, id: RunId, what: &'static str) -> Result<RunHead> {
+        let head = self.get(scope, id).await?.head;
+        let parts = &self.parts;
+        match parts.settings.retention.is_over(&head.state.phase, parts.clock.now()) {
+            true => Err(Error::Expired(what)),
+            false => Ok(head),
+        }
+    }
+
     /// Reads a body, and checks what needs this host but no network.
     async fn admit(&self, text: &str, value: &Value) -> Result<Submission> {
         let Reading {
@@ -408,7 +432,8 @@ impl Runs {
 
     async fn problems(&self, project: ProjectId, submission: &Submission, reach: Reach) -> Result<Vec<Problem>> {
         let dials = reach == Reach::Dial && !submission.sources.is_empty();
-        if !dials && !submission.definition.stages.iter().any(preflight::looks_at) {
+        let keyed = submission.sources.iter().any(|source| source.credential().is_some());
+        if !dials && !keyed && !submission.definition.stages.iter().any(preflight::looks_at) {
             // Nothing that a check looks at: no read for the smallest runs.
             return Ok(Vec::new());
         }
@@ -416,6 +441,7 @@ impl Runs {
         let dial = self.parts.sources.as_deref().filter(|_| dials).map(|fetch| Dial {
             fetch,
             reachability: &self.reachability,
+            config: &self.parts.config,
             scope: FolderScope::Root,
         });
         let subject = Subject {
@@ -516,8 +542,8 @@ impl Runs {
 
     async fn refuse_when_full(&self, project: ProjectId) -> Result<()> {
         let limit = self.parts.settings.project_max_queued;
-        // As long as few runs are followed here, the store need not be asked; several servers together may then go over the
-        // limit by half of it each.
+        // As long as few runs are followed here, the store need not be asked. The count and the create are two steps: submits
+        // that are under way together may go over the limit by as many as they are, and several servers by half of it each.
         if self.parts.driven_here() < u64::from(limit) / 2 {
             return Ok(());
         }
@@ -525,7 +551,7 @@ impl Runs {
             return Ok(());
         }
         let message = format!("{limit} runs of the project have not ended yet");
-        Err(Error::Busy {
+        Err(Error::QueueFull {
             message,
             retry_after: Duration::from_secs(5),
         })

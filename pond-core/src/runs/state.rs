@@ -86,12 +86,16 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// Where the fetched sources are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleRef {
-    /// Key in the blob store.
+    /// Key in the blob store; what is there is sealed.
     pub key: String,
-    /// Its size in bytes.
+    /// Size in bytes as it is stored.
     pub size: u64,
-    /// Its SHA-256, in hex.
+    /// SHA-256 as it is stored, in hex.
     pub sha256: String,
+    /// SHA-256 of the clear bundle, in hex: the same sources give the same.
+    pub digest: String,
+    /// The key that opens it, sealed under the keyring: version, and bytes in hex.
+    pub sealed_key: (u32, String),
     /// What each source resolved to, in the order of the sources.
     pub resolved: Vec<Resolved>,
 }

@@ -7,14 +7,21 @@
 
 mod archive;
 mod bundle;
+mod bundle_seal;
+mod compressed;
 mod fetch;
 mod fields;
+mod key;
 mod links;
 mod record;
 mod tree;
 
 pub use archive::{BundleFile, extract, for_each_file};
 pub use bundle::{digest, write_bundle};
+pub use bundle_seal::{BundleDoesNotOpen, BundleKey};
+pub use compressed::extract_compressed;
 pub use fetch::{Caps, FolderScope, Resolved, SourceError, SourceFetch};
-pub use record::{Folder, Git, GitRef, Kind, MAX_SOURCES, S3, Source, Tarball, parse};
+pub use key::{GitKey, KeyRefused, S3Key, SourceKey, fits};
+pub(crate) use record::BUCKET;
+pub use record::{Folder, Git, GitRef, Kind, MAX_SOURCES, S3, Source, Tarball, is_bucket, parse};
 pub use tree::{Excess, FileMode, Limits, Stats, TreeError, TreeWriter};

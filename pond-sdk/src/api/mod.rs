@@ -10,6 +10,7 @@ mod events;
 mod health;
 mod logs;
 mod open_enum;
+mod pool;
 mod preflight;
 mod problem;
 mod projects;
@@ -19,12 +20,20 @@ mod workflow;
 
 pub use artifacts::{Artifact, ArtifactList};
 pub use config::{
-    Credential, CredentialList, Harness, HarnessFile, HarnessFromPreset, HarnessList, HarnessPreset, HarnessPresetList,
-    Model, ModelList, PutCredential, PutHarness, PutModel, PutVariable, Scope, Variable, VariableList,
+    Credential, CredentialList, EgressAction, EgressRule, EgressRuleList, Harness, HarnessFile, HarnessFromPreset,
+    HarnessList, HarnessPreset, HarnessPresetList, Model, ModelList, PutCredential, PutEgressRule, PutHarness,
+    PutModel, PutVariable, Scope, Variable, VariableList,
 };
 pub use events::{Event, EventBody, StatusChange, StatusScope};
 pub use health::{Health, Principal, PrincipalKind, Whoami};
 pub use logs::{LogLine, LogList, LogSource, LogStream};
+pub use pool::{
+    Acknowledged, BundleToken, CreateEnrollmentCode, CreatePairingCode, Drain, DrawBudget, DrawnBudget, Enroll,
+    Enrolled, Heartbeat, Heartbeats, JobFailure, JobParse, JobState, JobStatus, Lease, Leases, LogChunk, OfJob,
+    OrchPoll, OrchPolled, OrchWhoami, Orchestrator, OrchestratorStatus, Pair, Paired, PollWorker, PoolCode, Protocol,
+    PublicKeys, RedeemBundle, RedeemedBundle, SealedBox, Snapshot, SnapshotTaken, SnapshotWorker, Spend,
+    TelemetryBatch, TelemetryEvent, Worker, WorkerPoll, WorkerPolled, WorkerStatus, WorkerWhoami,
+};
 pub use preflight::{CostEstimate, Preflight, PreflightProblem, Severity};
 pub use problem::{FieldError, Problem, ProblemUser};
 pub use projects::{CreateProject, Project, ProjectList};

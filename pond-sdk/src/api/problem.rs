@@ -35,6 +35,9 @@ pub struct Problem {
     /// Who uses the record, with code `in_use`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<ProblemUser>,
+    /// Number of the chunk that is expected, with code `chunk_gap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
     /// The scopes that the key lacks, with code `missing_scope`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_scopes: Vec<String>,

@@ -23,6 +23,9 @@ pub(crate) struct JsonText(pub(crate) String);
 /// A JSON body.
 pub(crate) struct JsonBody(pub(crate) Value);
 
+/// A JSON body, or none: that is an empty object.
+pub(crate) struct MaybeJson(pub(crate) Value);
+
 /// No body, or an empty object.
 pub(crate) struct NoBody;
 
@@ -44,6 +47,18 @@ impl<S: Sync> FromRequest<S> for JsonBody {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let JsonText(text) = JsonText::from_request(request, state).await?;
         parse(&text).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for MaybeJson {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let text = text(request).await?;
+        match text.trim().is_empty() {
+            true => Ok(Self(Value::Object(serde_json::Map::new()))),
+            false => parse(&text).map(Self),
+        }
     }
 }
 

@@ -4,39 +4,44 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use pond_core::Error;
 use pond_core::artifacts::ArtifactName;
-use pond_core::id::{ProjectId, RunId};
+use pond_core::id::{JobId, OrchestratorId, ProjectId, RunId, WorkerId};
 
 use crate::error::Refusal;
 
-/// The run of a path.
-pub(crate) struct RunPath(pub(crate) RunId);
+macro_rules! id_paths {
+    ($($(#[$doc:meta])* $name:ident($id:ty, $kind:literal);)+) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name(pub(crate) $id);
 
-/// The project of a path.
-pub(crate) struct ProjectPath(pub(crate) ProjectId);
+        impl<S: Send + Sync> FromRequestParts<S> for $name {
+            type Rejection = Refusal;
+
+            async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+                let id = part(parts, state, "id").await.and_then(|id| id.parse().ok());
+                id.map(Self).ok_or(Error::NotFound($kind).into())
+            }
+        }
+    )+};
+}
+
+id_paths! {
+    /// The run of a path.
+    RunPath(RunId, "run");
+    /// The project of a path.
+    ProjectPath(ProjectId, "project");
+    /// The job of a path.
+    JobPath(JobId, "job");
+    /// The worker of a path.
+    WorkerPath(WorkerId, "worker");
+    /// The orchestrator of a path.
+    OrchestratorPath(OrchestratorId, "orchestrator");
+}
 
 /// The name of an admin entry.
 pub(crate) struct EntryName(pub(crate) String);
 
 /// A run and the name of an artifact.
 pub(crate) struct ArtifactPath(pub(crate) RunId, pub(crate) ArtifactName);
-
-impl<S: Send + Sync> FromRequestParts<S> for RunPath {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        let id = part(parts, state, "id").await.and_then(|id| id.parse().ok());
-        id.map(Self).ok_or(Error::NotFound("run").into())
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for ProjectPath {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        let id = part(parts, state, "id").await.and_then(|id| id.parse().ok());
-        id.map(Self).ok_or(Error::NotFound("project").into())
-    }
-}
 
 impl<S: Send + Sync> FromRequestParts<S> for EntryName {
     type Rejection = Refusal;

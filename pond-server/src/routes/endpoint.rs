@@ -18,7 +18,7 @@ use tower_http::map_request_body::MapRequestBodyLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
-use crate::auth::{Access, admit};
+use crate::auth::{Access, admit, orchestrator_token};
 use crate::error::Refusal;
 use crate::extract::{Param, Query};
 use crate::openapi::Shape;
@@ -184,7 +184,11 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let mut answer = match admitted(&state, &endpoint, &request) {
+    let admitted = match endpoint.access {
+        Access::Orchestrator => relayed(&state, &endpoint, &mut request).await,
+        _ => admitted(&state, &endpoint, &request),
+    };
+    let mut answer = match admitted {
         Ok(principal) => {
             if let Some(principal) = principal {
                 request.extensions_mut().insert(principal);
@@ -196,6 +200,19 @@ async fn guard(
     };
     answer.extensions_mut().insert(endpoint);
     answer
+}
+
+/// Lets an orchestrator in, and hands its way into the engine on.
+async fn relayed(
+    state: &AppState,
+    endpoint: &Endpoint,
+    request: &mut Request,
+) -> Result<Option<crate::auth::Principal>, Refusal> {
+    let token = orchestrator_token(request.headers(), request.uri())?;
+    let remote = state.pond().pool().remote(&token).await?.ok_or(Refusal::UnknownToken)?;
+    Query::check(request.uri(), endpoint.params)?;
+    request.extensions_mut().insert(remote);
+    Ok(None)
 }
 
 fn admitted(

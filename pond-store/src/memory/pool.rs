@@ -1,232 +1,114 @@
-//! Jobs in memory.
-
-use std::collections::BTreeMap;
+//! Orchestrators, workers and codes in memory.
 
 use async_trait::async_trait;
 use pond_core::clock::Timestamp;
-use pond_core::id::{BootId, JobId, ProjectId, RunId, WorkerId};
-use pond_core::pool::{
-    ClaimRequest, ClaimedJob, JobChange, JobEvent, JobPhase, JobRow, JobStatus, Needs, Renewal, Renewed,
-};
-use pond_core::runs::Guard;
+use pond_core::id::{OrchestratorId, WorkerId};
+use pond_core::pool::{Admits, Code, Enrolled, EnrolledWorker, Orchestrator, PoolStore, WorkerSeen};
 use pond_core::store::StoreError;
 
 use super::{Memory, State};
-use crate::fact::{Claimed, JobReads};
-
-/// A job with what only the store knows of it.
-#[derive(Debug)]
-pub(super) struct Job {
-    row: JobRow,
-    place: i64,
-    /// Next piece of each stream of the live claim.
-    pieces: BTreeMap<String, u64>,
-}
-
-/// What a piece of a stream is to those written before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Piece {
-    Next,
-    Known,
-    Gap { expected: u64 },
-    NoClaim,
-}
+use crate::error::corrupt;
 
 impl State {
-    /// Whether the claim that a write of `run` depends on is live.
-    pub(super) fn holds(&self, run: RunId, guard: Option<&Guard>) -> bool {
-        let Some(guard) = guard else { return true };
-        let Some(job) = self.jobs.get(&guard.job) else {
-            return false;
-        };
-        match &job.row.phase {
-            JobPhase::Claimed { token, lease_until, .. } => {
-                job.row.run == run && *token == guard.token && guard.now.is_none_or(|now| *lease_until > now)
-            }
-            JobPhase::Waiting { .. } | JobPhase::Ended { .. } => false,
-        }
+    /// Whether a code admits what `admits` says, at this time.
+    fn code_is_good(&self, hash: [u8; 32], now: Timestamp, admits: impl Fn(&Admits) -> bool) -> bool {
+        let code = self.codes.get(&hash);
+        code.is_some_and(|code| code.expires_at > now && admits(&code.admits))
     }
+}
 
-    /// Takes note of a piece if it is the next one of its stream.
-    pub(super) fn take_piece(&mut self, guard: Option<&Guard>, stream: String, number: u64) -> Piece {
-        let Some(job) = guard.and_then(|guard| self.jobs.get_mut(&guard.job)) else {
-            return Piece::NoClaim;
-        };
-        let next = job.pieces.entry(stream).or_default();
-        if number < *next {
-            return Piece::Known;
-        }
-        if number > *next {
-            return Piece::Gap { expected: *next };
-        }
-        *next += 1;
-        Piece::Next
-    }
-
-    /// Makes a change that the job's state allows; another one has no effect.
-    pub(super) fn change_job(&mut self, change: JobChange) {
-        match change {
-            JobChange::Enqueue(new) => {
-                if self.jobs.contains_key(&new.id) {
-                    return;
-                }
-                self.waiting
-                    .entry(new.needs.key())
-                    .or_default()
-                    .insert((new.place, new.id));
-                let row = JobRow {
-                    id: new.id,
-                    run: new.run,
-                    project: new.project,
-                    stage: new.stage,
-                    area: new.area,
-                    needs: new.needs,
-                    enqueued_at: new.enqueued_at,
-                    phase: JobPhase::Waiting { claims: 0 },
-                    cancelled: false,
-                    dispatch: None,
-                };
-                let (place, pieces) = (new.place, BTreeMap::new());
-                self.jobs.insert(new.id, Job { row, place, pieces });
-            }
-            JobChange::Release(id) => self.step(id, JobEvent::Release),
-            JobChange::End(id) => self.step(id, JobEvent::End),
-            JobChange::Cancel(id) => {
-                if let Some(job) = self.jobs.get_mut(&id) {
-                    job.row.cancelled |= job.row.phase.status() == JobStatus::Claimed;
-                }
-            }
-            JobChange::Dispatch(id, record) => {
-                let job = self.jobs.get_mut(&id);
-                if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Claimed) {
-                    job.row.dispatch = Some(record);
-                }
-            }
-        }
-    }
-
-    /// Takes a job over a transition, and in or out of the line.
-    fn step(&mut self, id: JobId, event: JobEvent) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let Ok(next) = job.row.phase.next(event) else { return };
-        let (key, place) = (job.row.needs.key(), (job.place, id));
-        if let Some(line) = self.waiting.get_mut(&key) {
-            line.remove(&place);
-        }
-        if next.status() != JobStatus::Claimed {
-            // Mark and record were of the claim.
-            job.row.cancelled = false;
-            job.row.dispatch = None;
-        }
-        if next.status() == JobStatus::Waiting {
-            self.waiting.entry(key).or_default().insert(place);
-        }
-        if job.row.phase.status() == JobStatus::Waiting && next.status() == JobStatus::Claimed {
-            job.pieces.clear();
-        }
-        job.row.phase = next;
-    }
-
-    pub(super) fn claim(&mut self, request: &ClaimRequest) -> Claimed {
-        let lines = request.fits.iter().filter_map(|key| self.waiting.get(key));
-        let fronts = lines.flat_map(|line| line.iter().take(request.tokens.len()));
-        let mut places: Vec<_> = fronts.copied().collect();
-        places.sort_unstable();
-        places.dedup();
-        let mut jobs = Vec::new();
-        for ((_, id), token) in places.into_iter().zip(&request.tokens) {
-            self.step(
-                id,
-                JobEvent::Claim {
-                    token: token.hash(),
-                    worker: request.worker,
-                    boot: request.boot,
-                    lease_until: request.lease_until,
-                },
-            );
-            if let Some(job) = self.jobs.get(&id) {
-                jobs.push(ClaimedJob {
-                    job: job.row.clone(),
-                    token: token.clone(),
-                });
-            }
-        }
-        // Nobody else looks while the lock is held.
-        Claimed {
-            jobs,
-            passed_over: false,
-        }
-    }
-
-    pub(super) fn renew(&mut self, renewal: &Renewal) -> Renewed {
-        let Some(job) = self.jobs.get_mut(&renewal.job) else {
-            return Renewed::Unknown;
-        };
-        match &mut job.row.phase {
-            JobPhase::Claimed { token, lease_until, .. } if *token == renewal.token && *lease_until > renewal.now => {
-                *lease_until = renewal.lease_until;
-                Renewed::Until {
-                    lease_until: renewal.lease_until,
-                    cancel: job.row.cancelled,
-                }
-            }
-            _ => Renewed::Stale,
-        }
-    }
-
-    fn claimed_rows(&self, wanted: impl Fn(&JobRow, WorkerId, BootId, Timestamp) -> bool) -> Vec<(Timestamp, JobRow)> {
-        let held = self.jobs.values().filter_map(|job| match &job.row.phase {
-            JobPhase::Claimed {
-                worker,
-                boot,
-                lease_until,
-                ..
-            } => wanted(&job.row, *worker, *boot, *lease_until).then(|| (*lease_until, job.row.clone())),
-            _ => None,
-        });
-        held.collect()
-    }
+fn is_for(admits: &Admits, of: OrchestratorId) -> bool {
+    matches!(admits, Admits::Enrolment { orchestrator, .. } if *orchestrator == of)
 }
 
 #[async_trait]
-impl JobReads for Memory {
-    async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        Ok(self.state()?.jobs.get(&id).map(|job| job.row.clone()))
+impl PoolStore for Memory {
+    async fn add_code(&self, code: Code, now: Timestamp) -> Result<(), StoreError> {
+        let mut state = self.state()?;
+        state.codes.retain(|_, known| known.expires_at > now);
+        state.codes.entry(code.hash).or_insert(code);
+        Ok(())
     }
 
-    async fn expired_jobs(&self, now: Timestamp, limit: u32) -> Result<Vec<JobRow>, StoreError> {
-        let mut expired = self.state()?.claimed_rows(|_, _, _, lease_until| lease_until <= now);
-        expired.sort_by_key(|(lease_until, row)| (*lease_until, row.id));
-        expired.truncate(limit as usize);
-        Ok(expired.into_iter().map(|(_, row)| row).collect())
+    async fn code(&self, hash: [u8; 32]) -> Result<Option<Code>, StoreError> {
+        Ok(self.state()?.codes.get(&hash).cloned())
     }
 
-    async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError> {
-        let mut held = self
-            .state()?
-            .claimed_rows(|_, holder, life, _| holder == worker && Some(life) != but);
-        held.sort_by_key(|(_, row)| row.id);
-        Ok(held.into_iter().map(|(_, row)| row).collect())
+    async fn pair(&self, code: [u8; 32], now: Timestamp, orchestrator: Orchestrator) -> Result<Enrolled, StoreError> {
+        let mut state = self.state()?;
+        if !state.code_is_good(code, now, |admits| matches!(admits, Admits::Pairing { .. })) {
+            return Ok(Enrolled::Refused);
+        }
+        if state.orchestrators.contains_key(&orchestrator.id) {
+            return Err(corrupt("orchestrators", "id", &orchestrator.id));
+        }
+        state.codes.remove(&code);
+        state.orchestrators.insert(orchestrator.id, orchestrator);
+        Ok(Enrolled::Done)
     }
 
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
-        let state = self.state()?;
-        let fronts = state.waiting.values().filter_map(|line| line.first());
-        Ok(fronts
-            .filter_map(|(_, id)| state.jobs.get(id).map(|job| job.row.needs.clone()))
-            .collect())
+    async fn enrol(&self, code: [u8; 32], now: Timestamp, worker: EnrolledWorker) -> Result<Enrolled, StoreError> {
+        let mut state = self.state()?;
+        let of = worker.orchestrator;
+        let good = state.code_is_good(code, now, |admits| is_for(admits, of));
+        if !good || !state.orchestrators.contains_key(&of) {
+            return Ok(Enrolled::Refused);
+        }
+        if state.workers.contains_key(&worker.id) {
+            return Err(corrupt("workers", "id", &worker.id));
+        }
+        state.codes.remove(&code);
+        state.workers.insert(worker.id, worker);
+        Ok(Enrolled::Done)
     }
 
-    async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
-        let state = self.state()?;
-        let mut counts = (0, 0);
-        for job in state.jobs.values().filter(|job| job.row.project == project) {
-            match job.row.phase.status() {
-                JobStatus::Waiting => counts.0 += 1,
-                JobStatus::Claimed => counts.1 += 1,
-                JobStatus::Ended => {}
+    async fn orchestrators(&self) -> Result<Vec<Orchestrator>, StoreError> {
+        Ok(self.state()?.orchestrators.values().cloned().collect())
+    }
+
+    async fn enrolled_workers(&self) -> Result<Vec<EnrolledWorker>, StoreError> {
+        Ok(self.state()?.workers.values().cloned().collect())
+    }
+
+    async fn set_draining(&self, worker: WorkerId, draining: bool) -> Result<bool, StoreError> {
+        let mut state = self.state()?;
+        let known = state.workers.get_mut(&worker).map(|known| known.draining = draining);
+        Ok(known.is_some())
+    }
+
+    async fn remove_worker(&self, worker: WorkerId) -> Result<bool, StoreError> {
+        Ok(self.state()?.workers.remove(&worker).is_some())
+    }
+
+    async fn remove_orchestrator(&self, id: OrchestratorId) -> Result<Option<Vec<WorkerId>>, StoreError> {
+        let mut state = self.state()?;
+        if state.orchestrators.remove(&id).is_none() {
+            return Ok(None);
+        }
+        state.codes.retain(|_, code| !is_for(&code.admits, id));
+        let gone = state.workers.values().filter(|worker| worker.orchestrator == id);
+        let gone: Vec<WorkerId> = gone.map(|worker| worker.id).collect();
+        state.workers.retain(|_, worker| worker.orchestrator != id);
+        Ok(Some(gone))
+    }
+
+    async fn note_seen(
+        &self,
+        orchestrators: Vec<(OrchestratorId, Timestamp)>,
+        workers: Vec<(WorkerId, WorkerSeen)>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state()?;
+        for (id, at) in orchestrators {
+            if let Some(known) = state.orchestrators.get_mut(&id) {
+                known.last_seen_at = known.last_seen_at.max(Some(at));
             }
         }
-        Ok(counts)
+        for (id, seen) in workers {
+            let known = state.workers.get_mut(&id);
+            if let Some(known) = known.filter(|known| known.seen.at <= seen.at) {
+                known.seen = seen;
+            }
+        }
+        Ok(())
     }
 }

@@ -8,15 +8,17 @@ use pond_core::clock::Timestamp;
 use pond_core::event::{Event, EventNumber, NumberedEvent};
 use pond_core::id::{EngineId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::store::StoreError;
 use pond_core::usage::{UsageEntry, UsageTotals};
 
-use super::pool::Piece;
+use super::jobs::Piece;
 use super::{Memory, State};
 use crate::error::corrupt;
-use crate::fact::RunReads;
+use crate::fact::{Outcome, RunReads};
 
 /// Stage, substage, model.
 type UsageKey = (String, Option<String>, String);
@@ -25,8 +27,10 @@ type UsageKey = (String, Option<String>, String);
 #[derive(Debug)]
 pub(super) struct RunRecord {
     head: RunHead,
-    /// The event of number 1 first.
+    /// Those that are kept, the one after `emptied` first.
     events: Vec<Event>,
+    /// How many events are gone.
+    emptied: usize,
     artifacts: BTreeMap<(u32, Option<String>, ArtifactName), Artifact>,
     usage: BTreeMap<UsageKey, UsageTotals>,
 }
@@ -34,7 +38,7 @@ pub(super) struct RunRecord {
 impl RunRecord {
     fn add(&mut self, events: Vec<Event>, log_bytes: u64, artifacts: Vec<Artifact>, usage: Vec<UsageEntry>) {
         self.events.extend(events);
-        self.head.next_event = number_after(self.events.len());
+        self.head.next_event = number_after(self.emptied + self.events.len());
         self.head.log_bytes = self.head.log_bytes.saturating_add(log_bytes);
         for artifact in artifacts {
             let key = (artifact.stage, artifact.substage.clone(), artifact.name.clone());
@@ -49,6 +53,29 @@ impl RunRecord {
         {
             *self.usage.entry((stage, substage, model)).or_default() += totals;
         }
+    }
+}
+
+impl RunRecord {
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(super) fn ended_before(&self, cutoff: Timestamp) -> bool {
+        self.head.state.phase.ended_at().is_some_and(|ended| ended < cutoff)
+    }
+
+    /// Forgets up to `limit` artifacts, and once these are gone up to `limit` events.
+    pub(super) fn empty(&mut self, limit: usize) -> Emptied {
+        for _ in 0..limit {
+            if self.artifacts.pop_first().is_none() {
+                let gone = limit.min(self.events.len());
+                self.events.drain(..gone);
+                self.emptied += gone;
+                return if gone == limit { Emptied::Part } else { Emptied::Whole };
+            }
+        }
+        Emptied::Part
     }
 }
 
@@ -79,6 +106,7 @@ impl State {
         let mut record = RunRecord {
             head,
             events: Vec::new(),
+            emptied: 0,
             artifacts: BTreeMap::new(),
             usage: BTreeMap::new(),
         };
@@ -92,19 +120,21 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, commit: Commit) -> Committed {
+    pub(super) fn commit(&mut self, commit: Commit) -> Outcome {
+        let refused = |committed| Outcome::Committed {
+            committed,
+            in_line: false,
+        };
         let Some(record) = self.runs.get(&commit.run) else {
-            return Committed::Unknown;
+            return refused(Committed::Unknown);
         };
         if !self.holds(commit.run, commit.guard.as_ref()) {
-            return Committed::StaleClaim;
+            return refused(Committed::StaleClaim);
         }
         if record.head.revision != commit.expected_revision {
-            return Committed::Stale;
+            return refused(Committed::Stale);
         }
-        for change in commit.jobs {
-            self.change_job(change);
-        }
+        let in_line = self.change_jobs(commit.jobs);
         let record = self.runs.get_mut(&commit.run).expect("it was there above");
         record.head.state = commit.state;
         record.head.owner = commit.owner;
@@ -116,11 +146,12 @@ impl State {
         } else {
             self.live.insert((head.project, head.id));
         }
-        Committed::At {
+        let committed = Committed::At {
             revision: head.revision,
             next_event: head.next_event,
             log_bytes: head.log_bytes,
-        }
+        };
+        Outcome::Committed { committed, in_line }
     }
 
     pub(super) fn append(&mut self, append: Append) -> Appended {
@@ -200,11 +231,11 @@ impl RunReads for Memory {
         let Some(record) = state.in_scope(scope, run) else {
             return Ok(Vec::new());
         };
-        let skip = usize::try_from(after).unwrap_or(0);
+        let skip = usize::try_from(after).unwrap_or(0).saturating_sub(record.emptied);
         let events = record.events.iter().enumerate().skip(skip).take(limit as usize);
         Ok(events
             .map(|(index, event)| NumberedEvent {
-                id: number_after(index),
+                id: number_after(record.emptied + index),
                 event: event.clone(),
             })
             .collect())

@@ -1,6 +1,7 @@
 //! Wake-ups between servers: NOTIFY outside fact transactions, at most once per 5 ms, and LISTEN on a connection of its own.
 //!
-//! A hint is `SERVER:LINE:RUNS`: who sends it, `w` when work came into line, and the runs in hex or `*` for too many.
+//! A hint is `SERVER:WHAT:RUNS`: who sends it, `w` when work came into line and `p` when the pool's records changed, and the
+//! runs in hex or `*` for too many.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -77,12 +78,14 @@ async fn send(pool: PgPool, mut exit: mpsc::Receiver<Touches>, lost: Arc<AtomicB
 
 fn payload(server: &str, touched: &[Touches], lost: bool) -> String {
     let runs: BTreeSet<RunId> = touched.iter().filter_map(|touches| touches.run).collect();
-    let line = if lost || touched.iter().any(|touches| touches.line) {
-        "w"
-    } else {
-        ""
-    };
-    let mut payload = format!("{server}:{line}:");
+    let mut payload = format!("{server}:");
+    if lost || touched.iter().any(|touches| touches.line) {
+        payload.push('w');
+    }
+    if lost || touched.iter().any(|touches| touches.pool) {
+        payload.push('p');
+    }
+    payload.push(':');
     if lost || runs.len() > NAMED {
         payload.push('*');
     } else {
@@ -120,7 +123,7 @@ async fn receive(listener: PgListener, options: PgConnectOptions, hints: Hints, 
 
 fn changes(server: &str, payload: &str) -> Vec<Change> {
     let mut parts = payload.splitn(3, ':');
-    let (Some(from), Some(line), Some(runs)) = (parts.next(), parts.next(), parts.next()) else {
+    let (Some(from), Some(what), Some(runs)) = (parts.next(), parts.next(), parts.next()) else {
         return vec![Change::Missed];
     };
     if from == server {
@@ -134,8 +137,11 @@ fn changes(server: &str, payload: &str) -> Vec<Change> {
         }
         _ => changes.push(Change::Missed),
     }
-    if line == "w" {
+    if what.contains('w') {
         changes.push(Change::Work);
+    }
+    if what.contains('p') {
+        changes.push(Change::Pool);
     }
     changes
 }
@@ -154,20 +160,30 @@ mod tests {
             Touches {
                 run: Some(run(1)),
                 line: true,
+                ..Touches::default()
             },
             Touches {
                 run: Some(run(2)),
-                line: false,
+                ..Touches::default()
             },
             Touches {
                 run: Some(run(1)),
-                line: false,
+                ..Touches::default()
+            },
+            Touches {
+                pool: true,
+                ..Touches::default()
             },
         ];
         let sent = payload("a", &touched, false);
         assert_eq!(
             changes("b", &sent),
-            [Change::RunElsewhere(run(1)), Change::RunElsewhere(run(2)), Change::Work]
+            [
+                Change::RunElsewhere(run(1)),
+                Change::RunElsewhere(run(2)),
+                Change::Work,
+                Change::Pool
+            ]
         );
         assert_eq!(changes("a", &sent), []);
         assert_eq!(
@@ -180,14 +196,14 @@ mod tests {
     fn too_many_or_lost_hints_are_missed_ones() {
         let touch = |number| Touches {
             run: Some(run(number)),
-            line: false,
+            ..Touches::default()
         };
         let touched: Vec<Touches> = (0..=NAMED as u128).map(touch).collect();
         assert_eq!(changes("b", &payload("a", &touched, false)), [Change::Missed]);
         assert!(payload("a", &touched[1..], false).len() < 8000);
         assert_eq!(
             changes("b", &payload("a", &touched[..1], true)),
-            [Change::Missed, Change::Work]
+            [Change::Missed, Change::Work, Change::Pool]
         );
         assert_eq!(changes("b", "nonsense"), [Change::Missed]);
     }

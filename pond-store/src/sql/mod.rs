@@ -4,14 +4,18 @@
 //! stands in one place.
 
 mod batch;
+pub(crate) mod claims;
 mod config;
 pub(crate) mod db;
 mod engines;
 mod hot;
 mod item;
+mod jobs;
 mod known;
+mod lanes;
 mod pool;
 mod projects;
+mod retention;
 mod row;
 mod runs;
 mod segment;

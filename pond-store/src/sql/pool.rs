@@ -1,501 +1,295 @@
-//! Jobs: locks and claims, leases and lines.
+//! Orchestrators, workers and codes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use pond_core::clock::Timestamp;
-use pond_core::id::{BootId, JobId, ProjectId, RunId, WorkerId};
-use pond_core::pool::{
-    ClaimRequest, ClaimedJob, JobChange, JobEvent, JobPhase, JobRow, Needs, NewJob, Renewal, Renewed,
-};
-use pond_core::runs::Guard;
+use pond_core::id::{OrchestratorId, WorkerId};
+use pond_core::pool::{Admits, Code, Enrolled, EnrolledWorker, Orchestrator, PoolStore, WorkerKeys, WorkerSeen};
 use pond_core::store::StoreError;
 
 use super::Sql;
 use super::db::{Arg, Text, Tx, args, over_rows};
-use super::item::{ChangeItem, JsonRow, json_rows, stored};
-use super::row::Row;
-use crate::error::unavailable;
-use crate::fact::{Claimed, JobReads};
+use super::item::{JsonRow, json_rows};
+use super::row::{Cells, Row};
+use crate::error::{corrupt, unavailable};
 
-const WAITING: i64 = 0;
-const CLAIMED: i64 = 1;
-const ENDED: i64 = 2;
-
-/// `$head`, then whether `id` is among the ids of the first parameter, then a tail per dialect.
-macro_rules! among_ids {
-    ($head:literal, $sqlite_tail:literal, $postgres_tail:literal) => {
-        Text {
-            sqlite: concat!($head, " id IN (SELECT unhex(value) FROM json_each($1)) ", $sqlite_tail),
-            postgres: concat!($head, " id = ANY($1) ", $postgres_tail),
-        }
-    };
+/// Plain fields as JSON.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("a record of plain fields serialises")
 }
 
-/// The jobs that a batch depends on or changes, locked.
-#[derive(Debug, Default)]
-pub(super) struct Held(HashMap<JobId, HeldJob>);
-
-#[derive(Debug)]
-struct HeldJob {
-    run: RunId,
-    status: i64,
-    cancelled: bool,
-    token: Option<Vec<u8>>,
-    lease_until: Option<i64>,
-    pieces: String,
+/// A column that holds JSON.
+fn parsed<T: serde::de::DeserializeOwned>(
+    cells: &Cells<'_>,
+    place: usize,
+    column: &'static str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(&cells.text(place, column)?).map_err(|_| cells.corrupt(column))
 }
 
-/// What a piece of a stream is to those written before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PieceJudged {
-    Next,
-    Known,
-    Gap { expected: u64 },
-    NoClaim,
+fn code(row: &Row) -> Result<Code, StoreError> {
+    let cells = row.cells("codes");
+    Ok(Code {
+        hash: cells.array(0, "hash")?,
+        admits: parsed(&cells, 1, "admits")?,
+        expires_at: cells.time(2, "expires_at")?,
+    })
 }
 
-impl HeldJob {
-    fn is_held_with(&self, token: &[u8; 32], now: Option<Timestamp>) -> bool {
-        self.status == CLAIMED
-            && self.token.as_deref() == Some(token)
-            && now.is_none_or(|now| self.lease_until.is_some_and(|until| until > now.micros()))
-    }
-
-    fn next_pieces(&self) -> BTreeMap<String, u64> {
-        serde_json::from_str(&self.pieces).unwrap_or_default()
-    }
+fn orchestrator(row: &Row) -> Result<Orchestrator, StoreError> {
+    let cells = row.cells("orchestrators");
+    Ok(Orchestrator {
+        id: cells.id(0, "id")?,
+        name: cells.text(1, "name")?,
+        token: cells.array(2, "token")?,
+        paired_at: cells.time(3, "paired_at")?,
+        last_seen_at: cells.maybe_time(4, "seen_at")?,
+    })
 }
 
-impl Held {
-    /// Whether the claim that a write of `run` depends on is live.
-    pub(super) fn holds(&self, run: RunId, guard: Option<&Guard>) -> bool {
-        let Some(guard) = guard else { return true };
-        let job = self.0.get(&guard.job);
-        job.is_some_and(|job| job.run == run && job.is_held_with(&guard.token, guard.now))
-    }
+fn worker(row: &Row) -> Result<EnrolledWorker, StoreError> {
+    let cells = row.cells("workers");
+    Ok(EnrolledWorker {
+        id: cells.id(0, "id")?,
+        orchestrator: cells.id(1, "orchestrator")?,
+        name: cells.text(2, "name")?,
+        keys: WorkerKeys {
+            x25519: cells.array(3, "x25519")?,
+            ed25519: cells.array(4, "ed25519")?,
+        },
+        tags: parsed(&cells, 5, "tags")?,
+        capabilities: parsed::<BTreeSet<String>>(&cells, 6, "capabilities")?,
+        enrolled_at: cells.time(7, "enrolled_at")?,
+        draining: cells.int(8, "draining")? != 0,
+        seen: parsed(&cells, 9, "seen")?,
+    })
+}
 
-    /// Judges a piece by those that the live claim has sent before.
-    pub(super) fn piece(&self, guard: Option<&Guard>, piece: Option<&(String, u64)>) -> PieceJudged {
-        let Some((stream, number)) = piece else {
-            return PieceJudged::Next;
-        };
-        let Some(job) = guard.and_then(|guard| self.0.get(&guard.job)) else {
-            return PieceJudged::NoClaim;
-        };
-        let expected = job.next_pieces().get(stream).copied().unwrap_or(0);
-        match number.cmp(&expected) {
-            std::cmp::Ordering::Less => PieceJudged::Known,
-            std::cmp::Ordering::Equal => PieceJudged::Next,
-            std::cmp::Ordering::Greater => PieceJudged::Gap { expected },
+/// An id that is there already makes no sense; anything else is the database's.
+fn refused(table: &'static str, id: impl std::fmt::Display) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |error| {
+        let taken = error
+            .as_database_error()
+            .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
+        if taken {
+            corrupt(table, "id", &id)
+        } else {
+            unavailable(error)
         }
     }
 }
 
-/// Locks the jobs that guards, job changes and renewals name, in id order.
-pub(super) async fn lock(
-    tx: &mut Tx,
-    changes: &[(usize, &ChangeItem)],
-    renewals: &[(usize, &Renewal)],
-) -> Result<Held, sqlx::Error> {
-    let mut ids: BTreeSet<[u8; 16]> = renewals.iter().map(|(_, renewal)| *renewal.job.as_bytes()).collect();
-    for (_, item) in changes {
-        ids.extend(item.guard.iter().map(|guard| *guard.job.as_bytes()));
-        ids.extend(item.jobs.iter().filter_map(|change| match change {
-            JobChange::Release(id) | JobChange::End(id) | JobChange::Cancel(id) | JobChange::Dispatch(id, _) => {
-                Some(*id.as_bytes())
-            }
-            JobChange::Enqueue(_) => None,
-        }));
-    }
-    if ids.is_empty() {
-        return Ok(Held::default());
-    }
-    let text = among_ids!(
-        "SELECT id, run_id, status, cancelled, token, lease_until, pieces FROM jobs WHERE",
-        "",
-        "ORDER BY id FOR UPDATE"
-    );
-    let rows = tx.read(text, vec![Arg::Ids(ids.into_iter().collect())]).await?;
-    let held = rows.iter().map(held_job).collect::<Result<_, StoreError>>();
-    Ok(Held(held.map_err(|error| sqlx::Error::Decode(Box::new(error)))?))
-}
-
-fn held_job(row: &Row) -> Result<(JobId, HeldJob), StoreError> {
-    let cells = row.cells("jobs");
-    let job = HeldJob {
-        run: cells.id(1, "run_id")?,
-        status: cells.int(2, "status")?,
-        cancelled: cells.int(3, "cancelled")? != 0,
-        token: cells.maybe_bytes(4, "token")?,
-        lease_until: cells.maybe_int(5, "lease_until")?,
-        pieces: cells.text(6, "pieces")?,
-    };
-    Ok((cells.id(0, "id")?, job))
-}
-
-/// Renews leases, all in one statement, and answers each.
-pub(super) async fn renew(
-    tx: &mut Tx,
-    renewals: &[(usize, &Renewal)],
-    held: &Held,
-) -> Result<Vec<Renewed>, sqlx::Error> {
-    let mut rows = Vec::new();
-    let mut answers = Vec::with_capacity(renewals.len());
-    for (_, renewal) in renewals {
-        answers.push(match held.0.get(&renewal.job) {
-            None => Renewed::Unknown,
-            Some(job) if job.is_held_with(&renewal.token, Some(renewal.now)) => {
-                let mut row = JsonRow::new(80);
-                row.hex(renewal.job.as_bytes());
-                row.int(renewal.lease_until.micros());
-                rows.push(row.end());
-                Renewed::Until {
-                    lease_until: renewal.lease_until,
-                    cancel: job.cancelled,
-                }
-            }
-            Some(_) => Renewed::Stale,
-        });
-    }
-    if !rows.is_empty() {
-        let text = over_rows!(
-            "UPDATE jobs SET lease_until = CAST(r.value ->> 1 AS BIGINT)",
-            "WHERE jobs.id = unhex(r.value ->> 0) AND jobs.status = 1"
-        );
-        tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
-            .await?;
-    }
-    Ok(answers)
-}
-
-/// Takes jobs for a worker: those that stand first in the lines that it fits.
-pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> Result<Result<Claimed, StoreError>, sqlx::Error> {
-    // Each line gives its first few by the index; jobs that another server is just taking are passed over.
-    const FRONTS: Text = Text {
-        sqlite: "
-            SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                   j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch, j.place
-            FROM json_each($1) AS f
-            CROSS JOIN jobs AS j
-            CROSS JOIN needs AS n
-            WHERE j.id IN (SELECT k.id FROM jobs AS k WHERE k.need = unhex(f.value) AND k.status = 0
-                           ORDER BY k.place, k.id LIMIT $2)
-              AND n.digest = j.need",
-        postgres: "
-            SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                   j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch, j.place
-            FROM UNNEST($1) AS f (need)
-            CROSS JOIN LATERAL (SELECT * FROM jobs AS k WHERE k.need = f.need AND k.status = 0
-                                ORDER BY k.place, k.id LIMIT $2 FOR UPDATE SKIP LOCKED) AS j
-            JOIN needs AS n ON n.digest = f.need",
-    };
-    let fits: BTreeSet<[u8; 16]> = request.fits.iter().map(|need| need.0).collect();
-    let most = stored(request.tokens.len() as u64);
-    let rows = tx
-        .read(FRONTS, vec![Arg::Ids(fits.into_iter().collect()), most.into()])
-        .await?;
-    let fronts = rows
-        .iter()
-        .map(|row| Ok((row.cells("jobs").int(15, "place")?, job_row(row)?)));
-    let mut fronts = match fronts.collect::<Result<Vec<(i64, JobRow)>, StoreError>>() {
-        Ok(fronts) => fronts,
-        Err(error) => return Ok(Err(error)),
-    };
-    fronts.sort_unstable_by_key(|(place, job)| (*place, job.id));
-    let passed_over = fronts.len() > request.tokens.len();
-    let taken = fronts.into_iter().zip(&request.tokens);
-    let jobs: Vec<ClaimedJob> = taken.map(|((_, job), token)| claimed(job, token, request)).collect();
-    if !jobs.is_empty() {
-        take(tx, &jobs, request).await?;
-    }
-    Ok(Ok(Claimed { jobs, passed_over }))
-}
-
-fn claimed(mut job: JobRow, token: &pond_core::pool::ClaimToken, request: &ClaimRequest) -> ClaimedJob {
-    let event = JobEvent::Claim {
-        token: token.hash(),
-        worker: request.worker,
-        boot: request.boot,
-        lease_until: request.lease_until,
-    };
-    job.phase = job.phase.next(event).expect("the line holds waiting jobs alone");
-    ClaimedJob {
-        job,
-        token: token.clone(),
-    }
-}
-
-async fn take(tx: &mut Tx, jobs: &[ClaimedJob], request: &ClaimRequest) -> Result<(), sqlx::Error> {
-    let row = |claimed: &ClaimedJob| {
-        let mut row = JsonRow::new(112);
-        row.hex(claimed.job.id.as_bytes());
-        row.hex(&claimed.token.hash());
-        row.end()
-    };
-    let rows: Vec<String> = jobs.iter().map(row).collect();
-    let text = over_rows!(
-        "UPDATE jobs SET status = 1, claims = claims + 1, pieces = '{}', token = unhex(r.value ->> 1),
-                worker = $2, boot = $3, lease_until = $4",
-        "WHERE jobs.id = unhex(r.value ->> 0)"
-    );
+async fn insert_orchestrator(tx: &mut Tx, new: Orchestrator) -> Result<(), sqlx::Error> {
+    let text = "INSERT INTO orchestrators (id, name, token, paired_at, seen_at) VALUES ($1, $2, $3, $4, $5)";
     let args = args![
-        json_rows(rows.iter().map(String::as_str)),
-        request.worker.as_bytes(),
-        request.boot.as_bytes(),
-        request.lease_until.micros(),
+        new.id.as_bytes(),
+        new.name,
+        new.token.to_vec(),
+        new.paired_at.micros(),
+        Arg::MaybeInt(new.last_seen_at.map(Timestamp::micros)),
     ];
     tx.write(text, args).await.map(drop)
 }
 
-/// Makes the job changes of runs that were changed, and gives the needs that are new to this process. A change that the
-/// job's state does not allow has no effect.
-pub(super) async fn change_jobs(
-    tx: &mut Tx,
-    done: &[&ChangeItem],
-    known: impl Fn(&[u8; 16]) -> bool,
-) -> Result<Vec<[u8; 16]>, sqlx::Error> {
-    let (mut enqueued, mut dispatched) = (Vec::new(), Vec::new());
-    let (mut released, mut cancelled, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-    for change in done.iter().flat_map(|item| &item.jobs) {
-        match change {
-            JobChange::Enqueue(new) => enqueued.push(new),
-            JobChange::Release(id) => released.push(*id.as_bytes()),
-            JobChange::Cancel(id) => cancelled.push(*id.as_bytes()),
-            JobChange::End(id) => ended.push(*id.as_bytes()),
-            JobChange::Dispatch(id, record) => dispatched.push((id, record)),
-        }
-    }
-    let fresh = enqueue(tx, &enqueued, known).await?;
-    dispatch(tx, &dispatched).await?;
-    let texts = [
-        (
-            released,
-            among_ids!(
-                "UPDATE jobs SET status = 0, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
-                        dispatch = NULL
-                 WHERE status = 1 AND",
-                "",
-                ""
-            ),
-        ),
-        (
-            cancelled,
-            among_ids!("UPDATE jobs SET cancelled = 1 WHERE status = 1 AND", "", ""),
-        ),
-        (
-            ended,
-            among_ids!(
-                "UPDATE jobs SET status = 2, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
-                        dispatch = NULL
-                 WHERE status < 2 AND",
-                "",
-                ""
-            ),
-        ),
+async fn insert_worker(tx: &mut Tx, new: EnrolledWorker) -> Result<(), sqlx::Error> {
+    let text =
+        "INSERT INTO workers (id, orchestrator, name, x25519, ed25519, tags, capabilities, enrolled_at, draining,
+                                     seen_at, seen)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    let args = args![
+        new.id.as_bytes(),
+        new.orchestrator.as_bytes(),
+        new.name,
+        new.keys.x25519.to_vec(),
+        new.keys.ed25519.to_vec(),
+        json(&new.tags),
+        json(&new.capabilities),
+        new.enrolled_at.micros(),
+        i64::from(new.draining),
+        Arg::MaybeInt(new.seen.at.map(Timestamp::micros)),
+        json(&new.seen),
     ];
-    for (ids, text) in texts {
-        if !ids.is_empty() {
-            tx.write(text, vec![Arg::Ids(ids)]).await?;
-        }
-    }
-    Ok(fresh)
-}
-
-async fn enqueue(
-    tx: &mut Tx,
-    jobs: &[&NewJob],
-    known: impl Fn(&[u8; 16]) -> bool,
-) -> Result<Vec<[u8; 16]>, sqlx::Error> {
-    if jobs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut fresh: BTreeMap<[u8; 16], String> = BTreeMap::new();
-    let mut rows = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let need = job.needs.key().0;
-        if !known(&need) {
-            let body = serde_json::to_string(&job.needs).expect("a record of plain fields serialises");
-            fresh.insert(need, body);
-        }
-        let mut row = JsonRow::new(256);
-        row.hex(job.id.as_bytes());
-        row.hex(job.run.as_bytes());
-        row.hex(job.project.as_bytes());
-        row.int(job.stage.into());
-        row.hex(&need);
-        row.int(job.place);
-        row.int(job.enqueued_at.micros());
-        row.maybe_int(job.area.map(i64::from));
-        rows.push(row.end());
-    }
-    for (digest, body) in &fresh {
-        let insert = "INSERT INTO needs (digest, body) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
-        tx.write(insert, args![digest, body.as_str()]).await?;
-    }
-    let text = over_rows!(
-        "INSERT INTO jobs (id, run_id, project, stage, need, place, enqueued_at, status, claims, cancelled, pieces,
-                           area)
-         SELECT unhex(r.value ->> 0), unhex(r.value ->> 1), unhex(r.value ->> 2), CAST(r.value ->> 3 AS BIGINT),
-                unhex(r.value ->> 4), CAST(r.value ->> 5 AS BIGINT), CAST(r.value ->> 6 AS BIGINT), 0, 0, 0, '{}',
-                CAST(r.value ->> 7 AS BIGINT)",
-        "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
-    );
-    tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
-        .await?;
-    Ok(fresh.into_keys().collect())
-}
-
-/// Keeps what was decided of claimed jobs.
-async fn dispatch(tx: &mut Tx, records: &[(&JobId, &String)]) -> Result<(), sqlx::Error> {
-    if records.is_empty() {
-        return Ok(());
-    }
-    let row = |(id, record): &(&JobId, &String)| {
-        let mut row = JsonRow::new(64 + record.len());
-        row.hex(id.as_bytes());
-        row.text(record);
-        row.end()
-    };
-    let rows: Vec<String> = records.iter().map(row).collect();
-    let text = over_rows!(
-        "UPDATE jobs SET dispatch = r.value ->> 1",
-        "WHERE jobs.id = unhex(r.value ->> 0) AND jobs.status = 1"
-    );
-    tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
-        .await
-        .map(drop)
-}
-
-/// Takes note of the pieces that were written.
-pub(super) async fn note_pieces(tx: &mut Tx, done: &[&ChangeItem], held: &Held) -> Result<(), sqlx::Error> {
-    let mut rows = Vec::new();
-    for item in done {
-        let (Some(guard), Some((stream, number))) = (&item.guard, &item.piece) else {
-            continue;
-        };
-        let Some(job) = held.0.get(&guard.job) else { continue };
-        let mut pieces = job.next_pieces();
-        pieces.insert(stream.clone(), number.saturating_add(1));
-        let mut row = JsonRow::new(128);
-        row.hex(guard.job.as_bytes());
-        row.text(&serde_json::to_string(&pieces).expect("names and numbers serialise"));
-        rows.push(row.end());
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let text = over_rows!(
-        "UPDATE jobs SET pieces = r.value ->> 1",
-        "WHERE jobs.id = unhex(r.value ->> 0)"
-    );
-    tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
-        .await
-        .map(drop)
-}
-
-/// The columns that [`job_row`] reads.
-macro_rules! select_jobs {
-    ($tail:literal) => {
-        concat!(
-            "SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                    j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch
-             FROM jobs AS j JOIN needs AS n ON n.digest = j.need ",
-            $tail
-        )
-    };
-}
-
-fn job_row(row: &Row) -> Result<JobRow, StoreError> {
-    let cells = row.cells("jobs");
-    let claims = cells.count(7, "claims")?;
-    let phase = match cells.int(6, "status")? {
-        WAITING => JobPhase::Waiting { claims },
-        CLAIMED => JobPhase::Claimed {
-            claim: claims,
-            token: cells.array(9, "token")?,
-            worker: cells.id(10, "worker")?,
-            boot: cells.id(11, "boot")?,
-            lease_until: cells.time(12, "lease_until")?,
-        },
-        ENDED => JobPhase::Ended { claims },
-        _ => return Err(cells.corrupt("status")),
-    };
-    Ok(JobRow {
-        id: cells.id(0, "id")?,
-        run: cells.id(1, "run_id")?,
-        project: cells.id(2, "project")?,
-        stage: cells.count(3, "stage")?,
-        needs: serde_json::from_str(&cells.text(4, "need")?).map_err(|_| cells.corrupt("need"))?,
-        enqueued_at: cells.time(5, "enqueued_at")?,
-        phase,
-        cancelled: cells.int(8, "cancelled")? != 0,
-        area: cells
-            .maybe_int(13, "area")?
-            .map(|area| u32::try_from(area).map_err(|_| cells.corrupt("area")))
-            .transpose()?,
-        dispatch: cells.maybe_text(14, "dispatch")?,
-    })
+    tx.write(text, args).await.map(drop)
 }
 
 #[async_trait]
-impl JobReads for Sql {
-    async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
+impl PoolStore for Sql {
+    async fn add_code(&self, code: Code, now: Timestamp) -> Result<(), StoreError> {
+        let orchestrator = match &code.admits {
+            Admits::Pairing { .. } => None,
+            Admits::Enrolment { orchestrator, .. } => Some(orchestrator.as_bytes().to_vec()),
+        };
+        let mut tx = self.db.begin().await.map_err(unavailable)?;
+        let drop_old = "DELETE FROM codes WHERE expires_at <= $1";
+        tx.write(drop_old, args![now.micros()]).await.map_err(unavailable)?;
+        let insert = "INSERT INTO codes (hash, orchestrator, admits, expires_at) VALUES ($1, $2, $3, $4)
+                      ON CONFLICT (hash) DO NOTHING";
+        let args = args![
+            code.hash.to_vec(),
+            Arg::MaybeBlob(orchestrator),
+            json(&code.admits),
+            code.expires_at.micros(),
+        ];
+        tx.write(insert, args).await.map_err(unavailable)?;
+        tx.commit().await.map_err(unavailable)
+    }
+
+    async fn code(&self, hash: [u8; 32]) -> Result<Option<Code>, StoreError> {
+        let text = "SELECT hash, admits, expires_at FROM codes WHERE hash = $1";
         let row = self
             .db
-            .read_one(select_jobs!("WHERE j.id = $1"), args![id.as_bytes()])
-            .await;
-        row.map_err(unavailable)?.as_ref().map(job_row).transpose()
-    }
-
-    async fn expired_jobs(&self, now: Timestamp, limit: u32) -> Result<Vec<JobRow>, StoreError> {
-        let text = select_jobs!("WHERE j.status = 1 AND j.lease_until <= $1 ORDER BY j.lease_until, j.id LIMIT $2");
-        let rows = self
-            .db
-            .read(text, args![now.micros(), limit])
+            .read_one(text, args![hash.to_vec()])
             .await
             .map_err(unavailable)?;
-        rows.iter().map(job_row).collect()
+        row.as_ref().map(code).transpose()
     }
 
-    async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError> {
-        // No life has an empty id.
-        let but = but.map_or_else(Vec::new, |boot| boot.as_bytes().to_vec());
-        let text = select_jobs!("WHERE j.status = 1 AND j.worker = $1 AND j.boot <> $2 ORDER BY j.id");
-        let args = args![worker.as_bytes(), but];
-        let rows = self.db.read(text, args).await.map_err(unavailable)?;
-        rows.iter().map(job_row).collect()
-    }
-
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
-        // One look into each line, however long it is.
-        let text = "SELECT digest, body FROM needs AS n
-                    WHERE EXISTS (SELECT 1 FROM jobs AS j WHERE j.need = n.digest AND j.status = 0)
-                    ORDER BY digest";
-        let rows = self.db.read(text, args![]).await.map_err(unavailable)?;
-        let needs = |row: &Row| {
-            let cells = row.cells("needs");
-            serde_json::from_str(&cells.text(1, "body")?).map_err(|_| cells.corrupt("body"))
-        };
-        rows.iter().map(needs).collect()
-    }
-
-    async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
-        let text = "SELECT status, COUNT(*) FROM jobs WHERE project = $1 AND status < 2 GROUP BY status";
-        let rows = self
-            .db
-            .read(text, args![project.as_bytes()])
-            .await
-            .map_err(unavailable)?;
-        let mut counts = (0, 0);
-        for row in &rows {
-            let cells = row.cells("jobs");
-            let count = cells.count(1, "count")?;
-            match cells.int(0, "status")? {
-                WAITING => counts.0 = count,
-                _ => counts.1 = count,
-            }
+    async fn pair(&self, code: [u8; 32], now: Timestamp, orchestrator: Orchestrator) -> Result<Enrolled, StoreError> {
+        let mut tx = self.db.begin().await.map_err(unavailable)?;
+        let use_up = "DELETE FROM codes WHERE hash = $1 AND orchestrator IS NULL AND expires_at > $2";
+        let used = tx.write(use_up, args![code.to_vec(), now.micros()]).await;
+        if used.map_err(unavailable)? == 0 {
+            return Ok(Enrolled::Refused);
         }
-        Ok(counts)
+        let id = orchestrator.id;
+        insert_orchestrator(&mut tx, orchestrator)
+            .await
+            .map_err(refused("orchestrators", id))?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(Enrolled::Done)
+    }
+
+    async fn enrol(&self, code: [u8; 32], now: Timestamp, worker: EnrolledWorker) -> Result<Enrolled, StoreError> {
+        // The orchestrator is locked first, as by its removal: a worker is never added behind one that goes.
+        let orchestrator = Text {
+            sqlite: "SELECT id FROM orchestrators WHERE id = $1",
+            postgres: "SELECT id FROM orchestrators WHERE id = $1 FOR KEY SHARE",
+        };
+        let of = worker.orchestrator.as_bytes();
+        let mut tx = self.db.begin().await.map_err(unavailable)?;
+        if tx.read(orchestrator, args![of]).await.map_err(unavailable)?.is_empty() {
+            return Ok(Enrolled::Refused);
+        }
+        let use_up = "DELETE FROM codes WHERE hash = $1 AND orchestrator = $2 AND expires_at > $3";
+        let used = tx.write(use_up, args![code.to_vec(), of, now.micros()]).await;
+        if used.map_err(unavailable)? == 0 {
+            return Ok(Enrolled::Refused);
+        }
+        let id = worker.id;
+        insert_worker(&mut tx, worker).await.map_err(refused("workers", id))?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(Enrolled::Done)
+    }
+
+    async fn orchestrators(&self) -> Result<Vec<Orchestrator>, StoreError> {
+        let text = "SELECT id, name, token, paired_at, seen_at FROM orchestrators ORDER BY id";
+        let rows = self.db.read(text, args![]).await.map_err(unavailable)?;
+        rows.iter().map(orchestrator).collect()
+    }
+
+    async fn enrolled_workers(&self) -> Result<Vec<EnrolledWorker>, StoreError> {
+        let text = "SELECT id, orchestrator, name, x25519, ed25519, tags, capabilities, enrolled_at, draining, seen
+                    FROM workers ORDER BY id";
+        let rows = self.db.read(text, args![]).await.map_err(unavailable)?;
+        rows.iter().map(worker).collect()
+    }
+
+    async fn set_draining(&self, worker: WorkerId, draining: bool) -> Result<bool, StoreError> {
+        let text = "UPDATE workers SET draining = $2 WHERE id = $1";
+        let args = args![worker.as_bytes(), i64::from(draining)];
+        Ok(self.db.write(text, args).await.map_err(unavailable)? > 0)
+    }
+
+    async fn remove_worker(&self, worker: WorkerId) -> Result<bool, StoreError> {
+        let text = "DELETE FROM workers WHERE id = $1";
+        Ok(self
+            .db
+            .write(text, args![worker.as_bytes()])
+            .await
+            .map_err(unavailable)?
+            > 0)
+    }
+
+    async fn remove_orchestrator(&self, id: OrchestratorId) -> Result<Option<Vec<WorkerId>>, StoreError> {
+        let mut tx = self.db.begin().await.map_err(unavailable)?;
+        let of = id.as_bytes();
+        let gone = tx.write("DELETE FROM orchestrators WHERE id = $1", args![of]).await;
+        if gone.map_err(unavailable)? == 0 {
+            return Ok(None);
+        }
+        let codes = "DELETE FROM codes WHERE orchestrator = $1";
+        tx.write(codes, args![of]).await.map_err(unavailable)?;
+        let workers = "DELETE FROM workers WHERE orchestrator = $1 RETURNING id";
+        let rows = tx.read(workers, args![of]).await.map_err(unavailable)?;
+        let workers = rows.iter().map(|row| row.cells("workers").id(0, "id"));
+        let mut workers: Vec<WorkerId> = workers.collect::<Result<_, StoreError>>()?;
+        workers.sort_unstable();
+        tx.commit().await.map_err(unavailable)?;
+        Ok(Some(workers))
+    }
+
+    async fn note_seen(
+        &self,
+        orchestrators: Vec<(OrchestratorId, Timestamp)>,
+        workers: Vec<(WorkerId, WorkerSeen)>,
+    ) -> Result<(), StoreError> {
+        let orchestrators = newest(orchestrators, |at| Some(*at));
+        if !orchestrators.is_empty() {
+            self.note_orchestrators(&orchestrators).await.map_err(unavailable)?;
+        }
+        let workers = newest(workers, |seen| seen.at);
+        if !workers.is_empty() {
+            self.note_workers(&workers).await.map_err(unavailable)?;
+        }
+        Ok(())
+    }
+}
+
+/// The newest word of each, in id order: a statement must not meet a row twice.
+fn newest<I: Ord, W>(words: Vec<(I, W)>, at: impl Fn(&W) -> Option<Timestamp>) -> BTreeMap<I, W> {
+    let mut newest: BTreeMap<I, W> = BTreeMap::new();
+    for (id, word) in words {
+        if newest.get(&id).is_none_or(|known| at(known) <= at(&word)) {
+            newest.insert(id, word);
+        }
+    }
+    newest
+}
+
+impl Sql {
+    async fn note_orchestrators(&self, seen: &BTreeMap<OrchestratorId, Timestamp>) -> Result<(), sqlx::Error> {
+        let row = |(id, at): (&OrchestratorId, &Timestamp)| {
+            let mut row = JsonRow::new(64);
+            row.hex(id.as_bytes());
+            row.int(at.micros());
+            row.end()
+        };
+        let rows: Vec<String> = seen.iter().map(row).collect();
+        let text = over_rows!(
+            "UPDATE orchestrators SET seen_at = CAST(r.value ->> 1 AS BIGINT)",
+            "WHERE orchestrators.id = unhex(r.value ->> 0)
+               AND (seen_at IS NULL OR seen_at < CAST(r.value ->> 1 AS BIGINT))"
+        );
+        let args = args![json_rows(rows.iter().map(String::as_str))];
+        self.db.write(text, args).await.map(drop)
+    }
+
+    async fn note_workers(&self, seen: &BTreeMap<WorkerId, WorkerSeen>) -> Result<(), sqlx::Error> {
+        let row = |(id, seen): (&WorkerId, &WorkerSeen)| {
+            let mut row = JsonRow::new(256);
+            row.hex(id.as_bytes());
+            row.maybe_int(seen.at.map(Timestamp::micros));
+            row.text(&json(seen));
+            row.end()
+        };
+        let rows: Vec<String> = seen.iter().map(row).collect();
+        let text = over_rows!(
+            "UPDATE workers SET seen_at = CAST(r.value ->> 1 AS BIGINT), seen = r.value ->> 2",
+            "WHERE workers.id = unhex(r.value ->> 0)
+               AND (seen_at IS NULL OR seen_at <= CAST(r.value ->> 1 AS BIGINT))"
+        );
+        let args = args![json_rows(rows.iter().map(String::as_str))];
+        self.db.write(text, args).await.map(drop)
     }
 }

@@ -1,8 +1,9 @@
-//! For tests: databases of their own on a throw-away PostgreSQL.
+//! For tests: databases of their own on a throw-away PostgreSQL, and buckets on a throw-away S3 service.
 //!
 //! `POND_TEST_POSTGRES_URL` names a maintenance database on a cluster that may be thrown away. Without it this process
 //! starts one from the installed binaries, on a Unix socket, without fsync, and it ends with the process.
 
+mod bucket;
 mod cluster;
 
 use pond_core::clock::SystemClock;
@@ -12,8 +13,11 @@ use pond_core::secret::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
+pub use bucket::test_bucket;
+
 use crate::open::StoreUrl;
 use crate::postgres::MIGRATIONS;
+use crate::sql::claims::{OF_ALL, OF_PROJECT};
 
 /// A database with the current schema, and nothing in it.
 #[derive(Debug, Clone)]
@@ -62,6 +66,15 @@ impl TestDatabase {
     pub fn text(&self) -> &str {
         &self.url
     }
+}
+
+/// The statements that look for jobs to claim: what for, on SQLite, on PostgreSQL. For those who ask how they are planned.
+pub fn claim_statements() -> [(&'static str, &'static str, &'static str); 2] {
+    [
+        ("for a worker that serves all", &OF_ALL),
+        ("for a worker of one project", &OF_PROJECT),
+    ]
+    .map(|(what, text)| (what, text.sqlite, text.postgres))
 }
 
 /// A database that was migrated once and is copied by each test; one per schema, whichever process comes first.

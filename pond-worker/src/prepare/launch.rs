@@ -10,7 +10,6 @@ use pond_core::dispatch::{Grant, Job, JobModel, Rendering, render};
 use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Exec, HomeFile};
 use pond_core::secret::Secret;
-use pond_core::usage::Prices;
 
 use crate::broker::{self, Feature, Provider, provider};
 
@@ -249,8 +248,8 @@ mod tests {
                 models: BTreeMap::from([("m-2".to_owned(), Default::default())]),
                 remote_features: Vec::new(),
             }),
-            sealed: true,
-            bundle: false,
+            cred_request: None,
+            source_bundle: None,
             base: None,
             budget: Default::default(),
             parse: None,

@@ -11,7 +11,10 @@ pub mod guards;
 pub mod keyring;
 pub mod lists;
 pub mod pool;
+pub mod pool_members;
+pub mod pool_order;
 pub mod projects;
+pub mod retention;
 pub mod runs;
 
 /// Makes a module of tests, one per case.
@@ -80,9 +83,34 @@ macro_rules! __store_cases {
                 a_cancel_reaches_the_holder_with_its_renewal
                 what_was_decided_at_the_start_goes_with_the_claim
             }
+            pool_order {
+                a_project_that_was_away_goes_next
+                c17_61_another_projects_single_job_goes_next_and_limits_hold
+                projects_take_turns_job_by_job
+                held_jobs_come_into_line_oldest_first_when_one_ends
+                a_lost_job_keeps_its_place_and_lets_nobody_jump_the_line
+                a_limit_counts_from_the_next_job_on
+                a_worker_of_one_project_takes_its_jobs_alone
+                jobs_that_come_into_line_are_told
+            }
+            pool_members {
+                a_code_is_used_once_by_racing_callers
+                expired_and_foreign_codes_write_nothing
+                old_codes_are_dropped_when_one_is_added
+                an_id_that_is_taken_uses_up_no_code
+                workers_read_back_and_drain
+                an_orchestrator_takes_its_codes_and_workers_along
+                what_was_heard_is_the_latest_word
+                changes_are_told_to_watchers
+            }
             projects {
                 ids_and_slugs_are_unique
                 one_in_use_is_not_deleted
+            }
+            retention {
+                what_ended_before_the_cutoff_is_due
+                a_run_is_emptied_in_steps_and_stays
+                what_is_not_due_is_not_emptied
             }
             runs {
                 a_run_reads_back_as_created

@@ -1,0 +1,541 @@
+//! What the engine does for a worker, wherever it runs: hands jobs out, and takes in what comes of them. The link in process
+//! and the link through an orchestrator differ in how they name the worker and carry secrets, and in nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::claims::{Decided, Held, Started};
+use super::{
+    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed, Serves,
+};
+use super::{bundle_token, resolve};
+use crate::artifacts::{Artifact, ByteStream};
+use crate::config::{Model, Resolution};
+use crate::dispatch::{
+    Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, JobModel, Report, SignedJob, Telemetry, Upload,
+};
+use crate::engine::{Draft, Limits, Parts, blob_key, bundle_key, end, parsed, prompt, settle, stale_claim, take_back};
+use crate::error::{Conflict, Error, Result};
+use crate::id::{BootId, WorkerId};
+use crate::logs::LogLine;
+use crate::runs::executors::{SandboxBlock, Swarm, Work};
+use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, StagePhase, Transition, Unit};
+use crate::scope::Scope;
+use crate::sources::BundleKey;
+use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
+
+/// Who takes jobs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taker<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) boot: BootId,
+    pub(crate) tags: &'a BTreeSet<String>,
+    pub(crate) capabilities: &'a BTreeSet<String>,
+    pub(crate) place: Place,
+}
+
+/// Where a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the engine's process.
+    Here,
+    /// Behind an orchestrator: its jobs are signed.
+    Away,
+}
+
+/// The desk.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) parts: Arc<Parts>,
+}
+
+impl Desk {
+    /// Claims what fits and starts it: at most `free` jobs.
+    pub(crate) async fn claim(&self, taker: Taker<'_>, waiting: &[Needs], free: u32) -> Result<Vec<Started>> {
+        let fits = |needs: &&Needs| needs.fit(taker.tags, taker.capabilities);
+        let fits: Vec<_> = waiting.iter().filter(fits).map(Needs::key).collect();
+        if fits.is_empty() || free == 0 {
+            return Ok(Vec::new());
+        }
+        let only = match Serves::of(taker.tags) {
+            Serves::All => None,
+            Serves::Only(project) => Some(project),
+            Serves::Nobody => return Ok(Vec::new()),
+        };
+        let tokens = (0..free).map(|_| ClaimToken::draw(&*self.parts.entropy)).collect();
+        let request = ClaimRequest {
+            worker: taker.worker,
+            boot: taker.boot,
+            fits,
+            only,
+            tokens,
+            lease_until: self.parts.clock.now().plus(self.parts.settings.lease),
+        };
+        let claimed = self.parts.store.claim_jobs(request).await?;
+        // Together, so that their starts gather in batches.
+        let started = claimed.into_iter().map(|claimed| async {
+            let id = claimed.job.id;
+            match self.start(taker, claimed).await {
+                Ok(job) => job,
+                // It was cancelled, or taken back, in between.
+                Err(Error::Conflict { .. } | Error::NotFound(_)) => None,
+                // It stays claimed, and is taken back when its lease ends.
+                Err(error) => {
+                    tracing::warn!(job = %id, %error, "a claimed job could not be started");
+                    None
+                }
+            }
+        });
+        Ok(futures::future::join_all(started).await.into_iter().flatten().collect())
+    }
+
+    /// Writes the start of a claimed job, or its end when what it names cannot be resolved any more.
+    async fn start(&self, taker: Taker<'_>, claimed: ClaimedJob) -> Result<Option<Started>> {
+        let ClaimedJob { job: row, token } = claimed;
+        let unit = Unit::of(&row);
+        let (parts, settings) = (&self.parts, &self.parts.settings);
+        let effective = parts.config.effective(row.project).await?;
+        let executor = parts
+            .ledger
+            .look(row.run, |loaded| loaded.definition.stages[unit.stage].executor.clone())
+            .await?;
+        let Work::Pool(swarm) = executor.work() else {
+            return Err(Error::internal("a job of an engine stage"));
+        };
+        let resolved = match resolve(swarm, &effective, settings) {
+            Ok((sandbox, resolution)) => prompt(parts, row.run, unit)
+                .await?
+                .map(|prompt| (sandbox, resolution, prompt)),
+            Err(failure) => Err(failure),
+        };
+        let models: Vec<Model> = effective.models().map(|model| model.record.clone()).collect();
+        let variables = effective.variables();
+        let guard = Guard {
+            job: row.id,
+            token: token.hash(),
+            now: None,
+        };
+        let started = parts.ledger.change(row.run, |draft| {
+            draft.guard = Some(guard.clone());
+            let (sandbox, resolution, prompt) = match &resolved {
+                Ok(resolved) => resolved,
+                Err(failure) => {
+                    end(draft, row.id, unit, StageOutcome::Failed(failure.clone()))?;
+                    settle(draft, &Default::default(), settings)?;
+                    return Ok(None);
+                }
+            };
+            let event = StageEvent::Start {
+                at: draft.now,
+                worker: Some(taker.worker),
+            };
+            draft.apply(Transition::unit(unit, event))?;
+            let making = Making {
+                row: &row,
+                token: &token,
+                taker,
+                swarm,
+                prompt,
+                sandbox,
+                resolution,
+                models: &models,
+                variables: &variables,
+            };
+            let job = self.job(draft, unit, making)?;
+            let (started, held) = self.decide(&row, &token, job, resolution, taker.place)?;
+            let record = serde_json::to_string(&held.decided).map_err(|error| Error::internal(error.to_string()))?;
+            draft.job(JobChange::Dispatch(row.id, record));
+            Ok(Some((started, held)))
+        });
+        Ok(started.await?.map(|(started, held)| {
+            parts.claims.keep(held);
+            started
+        }))
+    }
+
+    fn job(&self, draft: &Draft<'_>, unit: Unit, making: Making<'_>) -> Result<Job> {
+        let Making {
+            row,
+            token,
+            taker,
+            swarm,
+            prompt,
+            sandbox,
+            resolution,
+            models,
+            variables,
+        } = making;
+        let settings = &self.parts.settings;
+        let Limits { timeout, budget } = draft.limits(unit, settings);
+        let state = draft.state();
+        let JobPhase::Claimed { lease_until, .. } = row.phase else {
+            return Err(Error::internal("a claimed job that is not"));
+        };
+        let credential = resolution.credential.as_ref();
+        Ok(Job {
+            id: row.id,
+            run: row.run,
+            project: row.project,
+            stage: draft.definition.key(unit.stage).to_owned(),
+            substage: unit.substage(),
+            attempt: state.phase_of(unit).map_or(0, StagePhase::attempt),
+            claim: token.clone(),
+            lease_until,
+            worker: taker.worker,
+            harness: resolution.harness.record.key.clone(),
+            command: resolution.harness.record.command_template.clone(),
+            prompt: prompt.to_owned(),
+            files: resolution.harness.record.files.clone(),
+            env: variables.clone(),
+            sandbox: sandbox.clone(),
+            model: job_model(resolution, models),
+            cred_request: credential.map(|found| CredentialRequest::new(found.owner, found.record.name.clone())),
+            source_bundle: state
+                .bundle
+                .as_ref()
+                .map(|bundle| self.offer(row, token, bundle, taker.place)),
+            base: state.bundle.as_ref().map(base),
+            budget,
+            parse: swarm.parse.clone(),
+            writes_artifact: swarm.writes_artifact.clone(),
+            timeout,
+            cancel_grace: settings.cancel_grace,
+            artifact_cap: settings.artifact_cap,
+        })
+    }
+
+    fn offer(&self, row: &JobRow, token: &ClaimToken, bundle: &BundleRef, place: Place) -> BundleOffer {
+        match place {
+            Place::Here => BundleOffer::here(bundle.sha256.clone(), bundle.size),
+            Place::Away => BundleOffer {
+                token: bundle_token::make(&self.parts.keys.bundle_tokens, row.id, token.hash()),
+                sha256: bundle.sha256.clone(),
+                size: bundle.size,
+            },
+        }
+    }
+
+    /// What is to be remembered of a job that starts.
+    fn decide(
+        &self,
+        row: &JobRow,
+        token: &ClaimToken,
+        job: Job,
+        resolution: &Resolution,
+        place: Place,
+    ) -> Result<(Started, Held)> {
+        let signed = match place {
+            Place::Here => None,
+            Place::Away => Some(
+                SignedJob::sign(&job, &self.parts.keys.signing).map_err(|error| Error::internal(error.to_string()))?,
+            ),
+        };
+        let provider = resolution
+            .credential
+            .as_ref()
+            .map(|found| found.record.provider.clone());
+        let decided = Decided {
+            attempt: job.attempt,
+            stage_key: job.stage.clone(),
+            substage: job.substage.clone(),
+            digest: signed.as_ref().map(|signed| hex::encode(signed.digest)),
+            prices: job.model.as_ref().map(|model| model.models.clone()).unwrap_or_default(),
+            credential: job.cred_request.clone().zip(provider),
+        };
+        let held = Held {
+            job: row.id,
+            token: token.hash(),
+            worker: job.worker,
+            run: row.run,
+            stage: usize::try_from(row.stage).unwrap_or(usize::MAX),
+            area: row.area,
+            decided,
+        };
+        let signed = signed.map(|signed| signed.json);
+        Ok((Started { job, signed }, held))
+    }
+
+    /// What is known of a claim; stale when it is not the job's live one.
+    pub(crate) async fn held(&self, claim: &Claim) -> Result<Arc<Held>> {
+        if let Some(held) = self.parts.claims.get(claim) {
+            return Ok(held);
+        }
+        let row = self.parts.store.job(claim.job).await?;
+        let held = row.as_ref().and_then(Held::of);
+        let held = held
+            .filter(|held| held.token == claim.token.hash())
+            .ok_or_else(stale_claim)?;
+        Ok(self.parts.claims.keep(held))
+    }
+
+    /// A claim that must be live for a read, and when its lease ends.
+    pub(crate) async fn live(&self, claim: &Claim) -> Result<(Arc<Held>, crate::clock::Timestamp)> {
+        let held = self.held(claim).await?;
+        let now = self.parts.clock.now();
+        match self.parts.store.job(claim.job).await?.map(|job| job.phase) {
+            Some(JobPhase::Claimed { token, lease_until, .. }) if token == held.token && lease_until > now => {
+                Ok((held, lease_until))
+            }
+            _ => Err(stale_claim()),
+        }
+    }
+
+    fn guard(&self, claim: &Claim) -> Guard {
+        Guard {
+            job: claim.job,
+            token: claim.token.hash(),
+            now: Some(self.parts.clock.now()),
+        }
+    }
+
+    fn append(&self, held: &Held, claim: &Claim, piece: Option<(String, u64)>) -> Append {
+        Append {
+            run: held.run,
+            events: Vec::new(),
+            log_bytes: 0,
+            guard: Some(self.guard(claim)),
+            piece,
+            artifacts: Vec::new(),
+            usage: Vec::new(),
+        }
+    }
+
+    /// Renews a lease.
+    pub(crate) async fn beat(&self, beat: Beat) -> Result<BeatAnswer> {
+        let now = self.parts.clock.now();
+        let renewal = Renewal {
+            job: beat.claim.job,
+            token: beat.claim.token.hash(),
+            now,
+            lease_until: now.plus(self.parts.settings.lease),
+        };
+        Ok(match self.parts.store.renew_lease(renewal).await? {
+            Renewed::Until { lease_until, cancel } => BeatAnswer::Until { lease_until, cancel },
+            Renewed::Stale | Renewed::Unknown => {
+                self.forget(&beat.claim);
+                BeatAnswer::Stale
+            }
+        })
+    }
+
+    /// Forgets a claim that is over.
+    pub(crate) fn forget(&self, claim: &Claim) {
+        self.parts.claims.forget(claim.job, claim.token.hash());
+    }
+
+    /// Adds log lines.
+    pub(crate) async fn chunk(&self, claim: &Claim, chunk: Chunk) -> Result<()> {
+        let held = self.held(claim).await?;
+        let stream = format!("{}/{}", chunk.source.as_str(), chunk.stream.as_str());
+        let append = self.append(&held, claim, Some((stream, chunk.seq)));
+        let appended = self.parts.ledger.append(append, |meter, events| {
+            for (at, line) in chunk.lines {
+                let line = LogLine {
+                    stage: Some(held.decided.stage_key.clone()),
+                    substage: held.decided.substage.clone(),
+                    stream: chunk.stream,
+                    source: chunk.source,
+                    line,
+                };
+                meter.push(events, at, line);
+            }
+        });
+        accepted(appended.await?)
+    }
+
+    /// Adds model calls.
+    pub(crate) async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
+        let held = self.held(claim).await?;
+        let mut append = self.append(&held, claim, Some(("telemetry".into(), telemetry.seq)));
+        append.usage = usage(&held, &telemetry.calls);
+        accepted(self.parts.ledger.append(append, |_, _| {}).await?)
+    }
+
+    /// Keeps a file.
+    pub(crate) async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {
+        let (held, _) = self.live(claim).await?;
+        let stage = u32::try_from(held.stage).unwrap_or(u32::MAX);
+        let substage = &held.decided.substage;
+        let there = self.parts.store.artifacts(Scope::Org, held.run).await?;
+        let others = there
+            .iter()
+            .filter(|other| other.stage == stage && other.substage == *substage && other.name != upload.name);
+        let used: u64 = others.map(|artifact| artifact.size).sum();
+        let cap = self.parts.settings.artifact_cap;
+        let blob = blob_key(&self.parts, held.run);
+        let (size, sha256) = self.parts.blobs.put(&blob, bytes, cap.saturating_sub(used)).await?;
+        if upload.sha256.is_some_and(|told| told != sha256) {
+            self.parts.blobs.delete(&blob).await?;
+            return Err(Error::DigestMismatch);
+        }
+        let mut append = self.append(&held, claim, None);
+        append.artifacts.push(Artifact {
+            stage,
+            stage_key: held.decided.stage_key.clone(),
+            substage: substage.clone(),
+            name: upload.name,
+            size,
+            sha256,
+            redacted: upload.redacted,
+            created_at: self.parts.clock.now(),
+            blob: blob.clone(),
+        });
+        let appended = accepted(self.parts.ledger.append(append, |_, _| {}).await?);
+        if appended.is_err() {
+            self.parts.blobs.delete(&blob).await?;
+        }
+        appended
+    }
+
+    /// The secrets of a job.
+    pub(crate) async fn grant(&self, held: &Held) -> Result<Grant> {
+        let Some((asked, provider)) = &held.decided.credential else {
+            return Ok(Grant::default());
+        };
+        // Settings and secrets from one reading: a key that was moved to another address goes to that one alone.
+        let (credential, secrets) = self.parts.config.opened(asked.owner(), &asked.name).await?;
+        if credential.provider != *provider {
+            let message = format!(
+                "credential '{}' was for provider '{provider}' when the job was handed out",
+                asked.name
+            );
+            return Err(Error::conflict(Conflict::InUse, message));
+        }
+        Ok(Grant {
+            env: credential.env,
+            secrets,
+        })
+    }
+
+    /// The sources of a job, and the key that opens them.
+    pub(crate) async fn bundle(&self, held: &Held) -> Result<(BundleRef, BundleKey)> {
+        let bundle = self
+            .parts
+            .ledger
+            .look(held.run, |loaded| loaded.head.state.bundle.clone());
+        let bundle = bundle.await?.ok_or(Error::NotFound("bundle"))?;
+        let key = bundle_key(&self.parts, held.run, &bundle)?;
+        Ok((bundle, key))
+    }
+
+    /// The job is over.
+    pub(crate) async fn finish(&self, claim: &Claim, report: &Report) -> Result<()> {
+        let held = self.held(claim).await?;
+        let row = self.parts.store.job(claim.job).await?.ok_or_else(stale_claim)?;
+        let settings = &self.parts.settings;
+        let finished = self.parts.ledger.change(held.run, |draft| {
+            draft.guard = Some(self.guard(claim));
+            let cancelled = draft.state().cancel_requested_at.is_some();
+            let outcome = match &report.end {
+                JobEnd::Done => StageOutcome::Done,
+                JobEnd::Failed(failure) => StageOutcome::Failed(failure.clone()),
+                JobEnd::Cancelled if cancelled => StageOutcome::Cancelled,
+                // The worker leaves: another one takes the job on.
+                JobEnd::Cancelled => return take_back(draft, &row, settings),
+            };
+            end(draft, claim.job, held.unit(), outcome)?;
+            parsed(draft, held.unit(), report.parse)?;
+            settle(draft, &Default::default(), settings)?;
+            Ok(())
+        });
+        let finished = finished.await;
+        let over = matches!(
+            finished,
+            Ok(())
+                | Err(Error::Conflict {
+                    kind: Conflict::StaleClaim,
+                    ..
+                })
+        );
+        if over {
+            self.forget(claim);
+        }
+        finished
+    }
+}
+
+/// What a job is made from.
+#[derive(Clone, Copy)]
+struct Making<'a> {
+    row: &'a JobRow,
+    token: &'a ClaimToken,
+    taker: Taker<'a>,
+    swarm: &'a Swarm,
+    prompt: &'a str,
+    sandbox: &'a SandboxBlock,
+    resolution: &'a Resolution,
+    models: &'a [Model],
+    variables: &'a BTreeMap<String, String>,
+}
+
+/// What the sources were: what the only one resolved to, or the digest of all together.
+fn base(bundle: &BundleRef) -> String {
+    match &bundle.resolved[..] {
+        [only] => only.as_str().to_owned(),
+        _ => bundle.digest.clone(),
+    }
+}
+
+fn job_model(resolution: &Resolution, models: &[Model]) -> Option<JobModel> {
+    let model = &resolution.model.as_ref()?.record;
+    let credential = resolution.credential.as_ref();
+    Some(JobModel {
+        provider: credential.map_or_else(|| model.provider.clone(), |found| found.record.provider.clone()),
+        model_id: model.model_id.clone(),
+        models: prices(resolution, models),
+        remote_features: credential
+            .into_iter()
+            .flat_map(|c| c.record.remote_features.clone())
+            .collect(),
+    })
+}
+
+/// What the models of the job's credential cost. Two entries may stand for one model of the provider: the stage's own counts.
+fn prices(resolution: &Resolution, models: &[Model]) -> BTreeMap<String, Prices> {
+    let Some(own) = resolution.model.as_ref().map(|model| &model.record) else {
+        return BTreeMap::new();
+    };
+    let same = models
+        .iter()
+        .filter(|model| model.credential_name == own.credential_name);
+    let price = |model: &Model| (model.model_id.clone(), model.prices);
+    same.map(price).chain([price(own)]).collect()
+}
+
+fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
+    let mut entries: BTreeMap<&str, UsageTotals> = BTreeMap::new();
+    for call in calls {
+        let cost = held
+            .decided
+            .prices
+            .get(&call.model)
+            .and_then(|prices| prices.cost(&call.tokens));
+        let totals = UsageTotals {
+            calls: 1,
+            tokens: call.tokens,
+            cost: cost.unwrap_or_default(),
+            unpriced_calls: u64::from(cost.is_none()),
+            estimated_calls: u64::from(call.estimated),
+        };
+        *entries.entry(&call.model).or_default() += totals;
+    }
+    let entry = |(model, totals): (&str, UsageTotals)| UsageEntry {
+        stage: held.decided.stage_key.clone(),
+        substage: held.decided.substage.clone(),
+        model: model.to_owned(),
+        totals,
+    };
+    entries.into_iter().map(entry).collect()
+}
+
+fn accepted(appended: Appended) -> Result<()> {
+    match appended {
+        Appended::At { .. } | Appended::Known => Ok(()),
+        Appended::Gap { expected } => Err(Error::conflict(
+            Conflict::ChunkGap { expected },
+            format!("expected piece {expected}"),
+        )),
+        Appended::StaleClaim => Err(stale_claim()),
+        Appended::Unknown => Err(Error::NotFound("run")),
+    }
+}
