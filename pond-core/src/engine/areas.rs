@@ -22,6 +22,9 @@ use crate::workflow::Definition;
 
 /// Characters of an area's title that the state of its run keeps.
 const MAX_TITLE: usize = 200;
+/// What an area leaves of its changes.
+const PATCH: &str = "changes.patch";
+const CHANGED: &str = "changed-files.json";
 /// An empty tar file: the tree of a run without sources.
 const EMPTY_TAR: [u8; 1024] = [0; 1024];
 
@@ -155,8 +158,9 @@ impl Gathering<'_> {
         self.keep(&parse.output, bytes, redacted, gathered).await
     }
 
-    async fn patches(&self, bundle: Option<BundleRef>, gathered: &mut Gathered) -> Result<()> {
-        let (patch, changed) = (name("changes.patch"), name("changed-files.json"));
+    /// The pairs of patch and list that areas left, in their order, as far as they may be read.
+    async fn area_patches(&self, gathered: &mut Gathered) -> Result<Vec<AreaPatch>> {
+        let (patch, changed) = (name(PATCH), name(CHANGED));
         let mut areas = Vec::new();
         let mut left = self.parts.settings.artifact_cap;
         for artifact in self.named(&patch) {
@@ -164,11 +168,9 @@ impl Gathering<'_> {
             let (Some(substage), Some(list)) = (&artifact.substage, list) else {
                 continue;
             };
-            let pair = async {
-                let patch = bytes_of(self.parts, artifact, left).await?;
-                Ok::<_, crate::Error>((patch, bytes_of(self.parts, list, left).await?))
-            };
-            match pair.await? {
+            let patch = bytes_of(self.parts, artifact, left).await?;
+            let changed = bytes_of(self.parts, list, left).await?;
+            match (patch, changed) {
                 (Ok(patch), Ok(changed)) => {
                     left = left.saturating_sub(artifact.size).saturating_sub(list.size);
                     let substage = substage.clone();
@@ -179,12 +181,16 @@ impl Gathering<'_> {
                     });
                 }
                 (Err(failure), _) | (_, Err(failure)) => {
-                    gathered
-                        .lines
-                        .push(format!("{substage}: its patch is not merged: {}", failure.message));
+                    let line = format!("{substage}: its patch is not merged: {}", failure.message);
+                    gathered.lines.push(line);
                 }
             }
         }
+        Ok(areas)
+    }
+
+    async fn patches(&self, bundle: Option<BundleRef>, gathered: &mut Gathered) -> Result<()> {
+        let areas = self.area_patches(gathered).await?;
         if areas.is_empty() {
             return Ok(());
         }
@@ -193,29 +199,27 @@ impl Gathering<'_> {
             gathered.lines.push(text.into());
             return Ok(());
         };
-        let redacted = self.named(&patch).any(|artifact| artifact.redacted);
         let tree = match &bundle {
             Some(bundle) => open_bundle(self.parts, self.run, bundle).await?,
             None => stream::once(async { Ok(Bytes::from_static(&EMPTY_TAR)) }).boxed(),
         };
-        match host.merge(tree, areas).await {
-            Ok(merged) => {
-                for conflict in &merged.conflicts {
-                    gathered
-                        .lines
-                        .push(format!("{conflict}: its patch does not apply after those before it"));
-                }
-                self.keep(&patch, whole(merged.patch), redacted, gathered).await?;
-                self.keep(&changed, whole(merged.changed), redacted, gathered).await
-            }
+        let merged = match host.merge(tree, areas).await {
+            Ok(merged) => merged,
             Err(failure) => {
-                gathered
-                    .lines
-                    .push(format!("the patches of the areas are not merged: {}", failure.message));
+                let line = format!("the patches of the areas are not merged: {}", failure.message);
+                gathered.lines.push(line);
                 gathered.failure.get_or_insert(failure);
-                Ok(())
+                return Ok(());
             }
+        };
+        for conflict in &merged.conflicts {
+            let line = format!("{conflict}: its patch does not apply after those before it");
+            gathered.lines.push(line);
         }
+        let redacted = self.named(&name(PATCH)).any(|artifact| artifact.redacted);
+        self.keep(&name(PATCH), whole(merged.patch), redacted, gathered).await?;
+        self.keep(&name(CHANGED), whole(merged.changed), redacted, gathered)
+            .await
     }
 
     async fn keep(

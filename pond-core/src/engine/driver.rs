@@ -75,6 +75,22 @@ struct Pending {
     gathered: Vec<(usize, Gathered)>,
 }
 
+impl Pending {
+    /// Writes all but what was fetched.
+    fn write(&self, draft: &mut Draft<'_>) -> Result<()> {
+        for report in &self.reports {
+            write(draft, report)?;
+        }
+        for (index, map) in &self.maps {
+            fan_out(draft, *index, map)?;
+        }
+        for (index, gathered) in &self.gathered {
+            write_gathered(draft, *index, gathered)?;
+        }
+        Ok(())
+    }
+}
+
 /// What is to be done after a change.
 enum Step {
     /// The run is over, or another engine's.
@@ -102,6 +118,28 @@ struct Next {
     wake: Option<Timestamp>,
     /// A condition asks for artifacts.
     ask: bool,
+}
+
+impl Next {
+    /// Puts a stage or an area in line, or notes that it is to be started here.
+    fn start(&mut self, draft: &mut Draft<'_>, parts: &Parts, unit: Unit, effective: Option<&Effective>) -> Result<()> {
+        match draft.definition.stages[unit.stage].executor.clone().work() {
+            Work::Engine(work) => {
+                let once = work.replay() == Replay::Once;
+                if once {
+                    // Durable with this change, before anything happens.
+                    let (at, worker) = (draft.now, None);
+                    draft.apply(Transition::unit(unit, StageEvent::Start { at, worker }))?;
+                }
+                self.start.push((unit.stage, once));
+                Ok(())
+            }
+            Work::Pool(swarm) => {
+                self.unplaced.push(unit);
+                enqueue(draft, parts, unit, swarm, effective)
+            }
+        }
+    }
 }
 
 struct Driver {
@@ -202,15 +240,7 @@ impl Driver {
                 }
                 None => {}
             }
-            for report in &pending.reports {
-                write(draft, report)?;
-            }
-            for (index, map) in &pending.maps {
-                fan_out(draft, *index, map)?;
-            }
-            for (index, gathered) in &pending.gathered {
-                write_gathered(draft, *index, gathered)?;
-            }
+            pending.write(draft)?;
             if draft.state().cancel_requested_at.is_some() {
                 cancel_attempts(draft, &live)?;
                 cancel_live_jobs(draft)?;
@@ -239,21 +269,7 @@ impl Driver {
             }
             next.unplaced = waiting(draft);
             for unit in plan.start {
-                match draft.definition.stages[unit.stage].executor.clone().work() {
-                    Work::Engine(work) => {
-                        let once = work.replay() == Replay::Once;
-                        if once {
-                            // Durable with this change, before anything happens.
-                            let (at, worker) = (draft.now, None);
-                            draft.apply(Transition::unit(unit, StageEvent::Start { at, worker }))?;
-                        }
-                        next.start.push((unit.stage, once));
-                    }
-                    Work::Pool(swarm) => {
-                        next.unplaced.push(unit);
-                        enqueue(draft, &parts, unit, swarm, effective.as_ref())?;
-                    }
-                }
+                next.start(draft, &parts, unit, effective.as_ref())?;
             }
             let idle = |index: &usize| !reading.contains(index);
             next.fan_out = plan.fan_out.into_iter().filter(idle).collect();
