@@ -30,7 +30,7 @@ impl Wall {
             RunPhase::Queued | RunPhase::Ended { .. } => now,
         };
         let stage_since = state.stages[stage].first_start().unwrap_or(now);
-        let run = inputs.budget.is_some().then(|| inputs.budget(None)).unwrap_or_default();
+        let run = inputs.budget(None);
         let wall = |budget: &Budget, since: Timestamp, whose| {
             let limit = budget.wall()?;
             let until = since.plus(limit);
