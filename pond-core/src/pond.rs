@@ -86,7 +86,8 @@ impl PondBuilder {
         self
     }
 
-    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it both fail.
+    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it such stages are
+    /// refused, and patches of areas stay apart.
     #[must_use]
     pub fn host(mut self, host: Arc<dyn HostTools>) -> Self {
         self.host = Some(host);

@@ -281,8 +281,11 @@ pub(crate) fn found(problem: &Found) -> api::PreflightProblem {
         message: problem.message.clone(),
         fix: problem.fix.clone(),
         pointer: problem.pointer.clone(),
-        estimate_usd: None,
-        basis: None,
+        estimate_usd: problem.estimate.as_ref().map(|estimate| api::CostEstimate {
+            low: estimate.low.to_string(),
+            high: estimate.high.to_string(),
+        }),
+        basis: problem.estimate.as_ref().map(|estimate| estimate.basis.to_owned()),
     }
 }
 

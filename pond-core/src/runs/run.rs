@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::RunState;
+use crate::body::{Faults, Object};
 use crate::clock::Timestamp;
 use crate::event::EventNumber;
 use crate::id::{EngineId, ProjectId, RunId};
 use crate::keys::Area;
+use crate::usage::Pico;
+use crate::workflow::Budget;
 
 /// A definition as it is stored: once per digest, whoever uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,28 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// The budget of the run: as submitted, and `default_usd` where that bounds no model call.
+    pub fn budget(&self, default_usd: Option<Pico>) -> Budget {
+        let raw = self
+            .budget
+            .as_deref()
+            .map(|raw| serde_json::from_str::<Value>(raw.get()));
+        let faults = Faults::new();
+        let read = |value: &Value| Object::read(value, "/budget", &faults).map(Budget::read);
+        // What was admitted reads.
+        let budget = raw
+            .and_then(Result::ok)
+            .and_then(|value| read(&value))
+            .unwrap_or_default();
+        match default_usd {
+            Some(_) if !budget.bounds_models() => Budget {
+                usd: default_usd,
+                ..budget
+            },
+            _ => budget,
+        }
+    }
+
     /// Whether there are none, as for many runs; then nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.sha.is_none()

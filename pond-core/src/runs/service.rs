@@ -444,10 +444,9 @@ impl Runs {
     }
 
     async fn problems(&self, project: ProjectId, submission: &Submission, reach: Reach) -> Result<Vec<Problem>> {
-        let pooled = |stage: &crate::workflow::Stage| matches!(stage.executor.work(), super::executors::Work::Pool(_));
         let dials = reach == Reach::Dial && !submission.sources.is_empty();
         let keyed = submission.sources.iter().any(|source| source.credential().is_some());
-        if !dials && !keyed && !submission.definition.stages.iter().any(pooled) {
+        if !dials && !keyed && !submission.definition.stages.iter().any(preflight::looks_at) {
             // Nothing that a check looks at: no read for the smallest runs.
             return Ok(Vec::new());
         }
@@ -466,6 +465,12 @@ impl Runs {
             settings: &self.parts.settings,
             presence: &self.parts.presence,
             now: self.parts.clock.now(),
+            budget: submission.inputs.budget(self.parts.settings.default_budget_usd),
+            sent_budget_usd: submission.inputs.budget(None).usd.is_some(),
+            context: submission.inputs.context.as_deref(),
+            digest: submission.stored.digest,
+            store: &self.parts.store,
+            has_host: self.parts.host.is_some(),
             dial,
         };
         Ok(preflight::check(&subject).await)
@@ -576,6 +581,7 @@ fn parse(body: &str) -> Result<Value> {
 fn queued() -> StatusChange {
     StatusChange {
         stage: None,
+        area: None,
         from: "none".into(),
         to: "queued".into(),
         error: None,

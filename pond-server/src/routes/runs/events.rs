@@ -71,11 +71,15 @@ fn shown(event: &NumberedEvent, view: View) -> Option<api::EventBody> {
         EventBody::Log(_) => api::EventBody::Log(line(event, view)?),
         EventBody::Usage(totals) => api::EventBody::Usage(counts(totals)),
         EventBody::Status(change) => api::EventBody::Status(api::StatusChange {
-            scope: match change.stage {
-                Some(_) => api::StatusScope::Stage,
-                None => api::StatusScope::Run,
+            scope: match (&change.stage, &change.area) {
+                (Some(_), Some(_)) => api::StatusScope::Substage,
+                (Some(_), None) => api::StatusScope::Stage,
+                (None, _) => api::StatusScope::Run,
             },
-            key: change.stage.clone(),
+            key: match (&change.stage, &change.area) {
+                (Some(stage), Some(area)) => Some(format!("{stage}/{area}")),
+                (stage, _) => stage.clone(),
+            },
             from: Some(change.from.clone()).filter(|from| from != "none"),
             to: change.to.clone(),
             error: change.error.as_ref().map(|failure| run_error(failure, view)),

@@ -2,7 +2,9 @@
 //! as they are stored, so that no number in them changes on the way.
 
 use pond_core::body::Faults;
-use pond_core::runs::{Failure, Run, RunHead, RunOutcome, RunPhase, StageOutcome, StagePhase, StageState};
+use pond_core::runs::{
+    AreaState, Failure, Run, RunHead, RunOutcome, RunPhase, StageOutcome, StagePhase, StageState, area_key,
+};
 use pond_core::sources::Resolved;
 use pond_core::workflow::{self, Definition};
 use pond_sdk::api;
@@ -162,11 +164,30 @@ fn shown_stage(stage: &workflow::Stage, state: &StageState, view: View) -> api::
         finished_at: finished_at.map(|at| at.to_string()),
         worker_id: state.worker().map(|worker| worker.to_string()),
         error: error.map(|failure| stage_error(failure, view)),
-        // Child runs, parsing, receipts and fan-out are not served yet.
+        parse: state.parse.map(|count| api::ParseCounts {
+            blocks: count.blocks,
+            records: count.records,
+            invalid: count.invalid,
+        }),
+        substages: state
+            .areas
+            .iter()
+            .enumerate()
+            .map(|area| shown_area(area, view))
+            .collect(),
+        // Child runs and receipts are not served yet.
         child_run_id: None,
-        parse: None,
         receipt: None,
-        substages: Vec::new(),
+    }
+}
+
+fn shown_area((area, state): (usize, &AreaState), view: View) -> api::Substage {
+    api::Substage {
+        key: area_key(area),
+        title: state.title.clone(),
+        status: state.phase.status().as_str().into(),
+        attempt: state.phase.attempt(),
+        error: state.phase.failure().map(|failure| stage_error(failure, view)),
     }
 }
 
