@@ -54,6 +54,8 @@ struct State {
     lanes: BTreeMap<ProjectId, Lane>,
     /// Jobs that are held, oldest first.
     held: HashMap<ProjectId, BTreeSet<HeldPlace>>,
+    /// Jobs that have ended, by run.
+    ended: BTreeSet<(RunId, JobId)>,
     codes: HashMap<[u8; 32], Code>,
     orchestrators: BTreeMap<OrchestratorId, Orchestrator>,
     workers: BTreeMap<WorkerId, EnrolledWorker>,

@@ -107,6 +107,8 @@ macro_rules! __store_cases {
                 held_jobs_come_into_line_oldest_first_when_one_ends
                 a_lost_job_keeps_its_place_and_lets_nobody_jump_the_line
                 a_limit_counts_from_the_next_job_on
+                a_job_that_ends_as_it_comes_tells_its_limit_and_keeps_its_report
+                held_jobs_of_one_moment_come_by_stage_and_area
                 a_worker_of_one_project_takes_its_jobs_alone
                 jobs_that_come_into_line_are_told
             }
@@ -128,6 +130,7 @@ macro_rules! __store_cases {
                 what_ended_before_the_cutoff_is_due
                 a_run_is_emptied_in_steps_and_stays
                 what_is_not_due_is_not_emptied
+                ended_jobs_stay_as_long_as_the_logs_of_their_run
             }
             runs {
                 a_run_reads_back_as_created
