@@ -44,9 +44,13 @@ fn main() {
 
 /// Where logs go (`POND_LOG` filters them): JSON when standard error is no terminal.
 fn install(environment: &Environment) {
-    let filter = environment.get("POND_LOG").and_then(|text| EnvFilter::try_new(text).ok());
+    let filter = environment
+        .get("POND_LOG")
+        .and_then(|text| EnvFilter::try_new(text).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     if io::stderr().is_terminal() {
         logs.init();
     } else {

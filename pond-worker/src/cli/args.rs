@@ -154,12 +154,18 @@ mod tests {
                     --capabilities harness.codex,sandbox.docker --uid-range 300000-300010";
         let parsed = Swarm::try_parse_from(line.split_whitespace()).unwrap();
         assert!(!format!("{parsed:?}").contains("pond_ec_1"));
-        let SwarmVerb::Worker(args) = parsed.verb else { panic!("a worker") };
+        let SwarmVerb::Worker(args) = parsed.verb else {
+            panic!("a worker")
+        };
         assert_eq!(args.capabilities.unwrap(), ["harness.codex", "sandbox.docker"]);
         assert_eq!(args.uid_range, 300_000..=300_010);
         let serve = "swarm serve --bind 127.0.0.1:8080 --token POOL_SECRET";
         assert!(Swarm::try_parse_from(serve.split_whitespace()).is_ok());
-        for bad in ["swarm worker --uid-range 0-5", "swarm worker --concurrency 0", "swarm serve --bind x"] {
+        for bad in [
+            "swarm worker --uid-range 0-5",
+            "swarm worker --concurrency 0",
+            "swarm serve --bind x",
+        ] {
             assert!(Swarm::try_parse_from(bad.split_whitespace()).is_err(), "{bad}");
         }
     }

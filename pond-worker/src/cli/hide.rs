@@ -37,7 +37,10 @@ pub(super) fn hide_token(secret: &Secret) -> io::Result<Infallible> {
         .arg0(name)
         .args(without_token(arguments))
         .env_remove(VARIABLE)
-        .env(format!("{VARIABLE}_FILE"), format!("/proc/self/fd/{}", reader.as_raw_fd()))
+        .env(
+            format!("{VARIABLE}_FILE"),
+            format!("/proc/self/fd/{}", reader.as_raw_fd()),
+        )
         .exec();
     Err(error)
 }
@@ -52,7 +55,9 @@ fn without_token(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
         }
         let bytes = argument.as_encoded_bytes();
         is_value = argument == OsStr::new(FLAG);
-        let joined = bytes.strip_prefix(FLAG.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='));
+        let joined = bytes
+            .strip_prefix(FLAG.as_bytes())
+            .is_some_and(|rest| rest.first() == Some(&b'='));
         if !is_value && !joined {
             kept.push(argument);
         }

@@ -74,7 +74,9 @@ fn read(args: ServeArgs, environment: &Environment) -> Result<OrchestratorSettin
                            or waive it by --insecure-no-tls";
                 return Err(Bad::of("--bind", why));
             }
-            Tls::Waived => tracing::warn!(bind = %args.bind, "workers are answered without TLS: their tokens travel in clear"),
+            Tls::Waived => {
+                tracing::warn!(bind = %args.bind, "workers are answered without TLS: their tokens travel in clear")
+            }
         }
     }
     let secret = secret_of(args.token, "--token", args.token_file.as_deref())?;

@@ -45,12 +45,15 @@ impl Settings<'_> {
 
     fn parsed<T>(&self, name: &str, read: impl Fn(&str) -> Option<T>, expected: &str) -> Result<Option<T>, Bad> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        read(text).map(Some).ok_or_else(|| Bad::of(name, format!("expected {expected}")))
+        read(text)
+            .map(Some)
+            .ok_or_else(|| Bad::of(name, format!("expected {expected}")))
     }
 
     /// The state folder: the flag, the variable, or the usual one.
     pub(super) fn state_dir(&self, flag: Option<PathBuf>, usual: &str) -> PathBuf {
-        flag.or_else(|| self.text("POND_STATE_DIR").map(PathBuf::from)).unwrap_or_else(|| usual.into())
+        flag.or_else(|| self.text("POND_STATE_DIR").map(PathBuf::from))
+            .unwrap_or_else(|| usual.into())
     }
 
     /// Whether peers may be dialled, and workers listened to, without TLS off this host.
@@ -61,7 +64,11 @@ impl Settings<'_> {
             _ => None,
         };
         let set = self.parsed("POND_INSECURE_NO_TLS", read, "true or false")?;
-        Ok(if flag { Tls::Waived } else { set.unwrap_or(Tls::Required) })
+        Ok(if flag {
+            Tls::Waived
+        } else {
+            set.unwrap_or(Tls::Required)
+        })
     }
 
     /// Proxies whose word on a client's address counts.
@@ -161,7 +168,10 @@ mod tests {
                 settings.pool_secret().err(),
             ];
             let told: Vec<String> = all.into_iter().flatten().map(|bad| bad.0).collect();
-            assert!(told.len() == 1 && told[0].starts_with(name) && !told[0].contains("sekret"), "{told:?}");
+            assert!(
+                told.len() == 1 && told[0].starts_with(name) && !told[0].contains("sekret"),
+                "{told:?}"
+            );
         };
         bad("POND_INSECURE_NO_TLS", "sekret");
         bad("POND_TRUSTED_PROXIES", "sekret");

@@ -61,7 +61,10 @@ fn read(args: WorkerArgs, environment: &Environment) -> Result<Start, Bad> {
     let tls = settings.tls(args.insecure_no_tls)?;
     let url = PeerUrl::parse(&args.orchestrator, tls).map_err(|bad| Bad::of("--orchestrator", bad))?;
     if args.pull {
-        return Err(Bad::of("--pull", "is for the docker backend, which this version does not have"));
+        return Err(Bad::of(
+            "--pull",
+            "is for the docker backend, which this version does not have",
+        ));
     }
     let code = secret_of(args.enroll_code, "--enroll-code", args.enroll_code_file.as_deref())?;
     let network = settings.network()?;
@@ -115,7 +118,10 @@ async fn run(start: Start, stop: &CancellationToken) -> Exit {
         Ok(identity) => identity,
         Err(error) => return Exit::Usage.told(error),
     };
-    tracing::info!(fingerprint = identity.keys().public().fingerprint(), "this worker's keys");
+    tracing::info!(
+        fingerprint = identity.keys().public().fingerprint(),
+        "this worker's keys"
+    );
     let peer = match Peer::new(&url, &network) {
         Ok(peer) => peer,
         Err(error) => return Exit::Failed.told(error),
@@ -251,7 +257,8 @@ async fn attend(
 }
 
 fn shut_out() -> Exit {
-    Exit::Auth.told("the orchestrator refuses this worker's token: it was revoked; empty its state folder and use a new code")
+    Exit::Auth
+        .told("the orchestrator refuses this worker's token: it was revoked; empty its state folder and use a new code")
 }
 
 fn refused(error: &WorkerError) -> Exit {

@@ -120,7 +120,9 @@ impl State {
 
     async fn open(&self) -> Result<Incoming, PeerError> {
         let Reading { peer, path, claim, .. } = &self.reading;
-        let mut builder = peer.request(Method::GET, path).header(CLAIM_TOKEN, claim_header(claim)?);
+        let mut builder = peer
+            .request(Method::GET, path)
+            .header(CLAIM_TOKEN, claim_header(claim)?);
         if self.at > 0 {
             builder = builder.header(RANGE, format!("bytes={}-", self.at));
         }
@@ -129,8 +131,12 @@ impl State {
         let response = peer.send(request, WITHIN).await?;
         if self.at > 0 {
             let from = format!("bytes {}-", self.at);
-            let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-            if response.status() != StatusCode::PARTIAL_CONTENT || !range.is_some_and(|range| range.starts_with(&from)) {
+            let range = response
+                .headers()
+                .get(CONTENT_RANGE)
+                .and_then(|value| value.to_str().ok());
+            if response.status() != StatusCode::PARTIAL_CONTENT || !range.is_some_and(|range| range.starts_with(&from))
+            {
                 return Err(PeerError::Malformed("another range than was asked for".into()));
             }
         }

@@ -123,7 +123,13 @@ impl Jobs {
     }
 
     /// Number of the first chunk of a piece of its log.
-    pub(super) fn first_chunk(&mut self, claim: &Claim, of: (LogSource, LogStream), piece: u64, chunks: u64) -> Option<u64> {
+    pub(super) fn first_chunk(
+        &mut self,
+        claim: &Claim,
+        of: (LogSource, LogStream),
+        piece: u64,
+        chunks: u64,
+    ) -> Option<u64> {
         self.of_mut(claim).map(|held| held.numbers.first(of, piece, chunks))
     }
 

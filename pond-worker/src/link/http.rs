@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::Method;
 use hyper::body::Frame;
 use hyper::header::CONTENT_LENGTH;
+use pond_core::Conflict;
 use pond_core::artifacts::ByteStream;
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::{
@@ -28,7 +29,6 @@ use pond_core::sealing::{Purpose, SEALED_BOX, SealedBox};
 use pond_core::secret::{Secret, SecretBytes};
 use pond_core::sources::BundleKey;
 use pond_core::usage::ModelCall;
-use pond_core::Conflict;
 use pond_sdk::api;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,13 @@ struct Parts {
 
 impl HttpLink {
     /// The link of an enrolled worker; none for one that is not. `scratch` is a folder of its own that is on disk.
-    pub fn new(peer: &Peer, identity: &Identity, info: WorkerInfo, clock: Arc<dyn Clock>, scratch: PathBuf) -> Option<Self> {
+    pub fn new(
+        peer: &Peer,
+        identity: &Identity,
+        info: WorkerInfo,
+        clock: Arc<dyn Clock>,
+        scratch: PathBuf,
+    ) -> Option<Self> {
         let standing = identity.standing()?.clone();
         Some(Self(Arc::new(Parts {
             peer: peer.with_token(&standing.token),
@@ -106,7 +112,10 @@ impl HttpLink {
         let told = told.map_err(|_| PeerError::Malformed("server_time is no time".into()))?;
         let skew = Skew::measured(asked, told, self.0.clock.now());
         if !skew.size().is_zero() {
-            tracing::warn!(seconds = skew.size().as_secs(), "the clocks of this host and of the engine differ");
+            tracing::warn!(
+                seconds = skew.size().as_secs(),
+                "the clocks of this host and of the engine differ"
+            );
         }
         *self.0.skew.lock().expect("no holder of this lock panics") = skew;
         Ok(whoami)
@@ -220,7 +229,9 @@ impl HttpLink {
                     if let Order::Obey(command) = order {
                         match command.kind.as_str() {
                             "cancel" => orders.push(Command::Cancel(command.job)),
-                            other => tracing::info!(job = %command.job, kind = other, "a command that this worker does not know"),
+                            other => {
+                                tracing::info!(job = %command.job, kind = other, "a command that this worker does not know")
+                            }
                         }
                         jobs.carried_out(&command);
                     }
@@ -244,7 +255,10 @@ impl HttpLink {
 
     /// Opens a box that was sealed for a job.
     fn open(&self, claim: &Claim, purpose: Purpose, enc: &str, ciphertext: &str) -> Result<SecretBytes> {
-        let place = self.jobs().place(claim, self.0.standing.worker, purpose).ok_or_else(stale)?;
+        let place = self
+            .jobs()
+            .place(claim, self.0.standing.worker, purpose)
+            .ok_or_else(stale)?;
         let decoded = STANDARD.decode(enc).ok().zip(STANDARD.decode(ciphertext).ok());
         let (enc, ciphertext) = decoded.ok_or_else(|| foreign_box(claim, "it is not base64"))?;
         let sealed = SealedBox { enc, ciphertext };
@@ -319,7 +333,10 @@ impl WorkerLink for HttpLink {
     async fn chunk(&self, claim: &Claim, chunk: Chunk) -> Result<()> {
         let of = (chunk.source, chunk.stream);
         let pieces = split(chunk.lines);
-        let first = self.jobs().first_chunk(claim, of, chunk.seq, pieces.len() as u64).ok_or_else(stale)?;
+        let first = self
+            .jobs()
+            .first_chunk(claim, of, chunk.seq, pieces.len() as u64)
+            .ok_or_else(stale)?;
         for (seq, lines) in (first..).zip(pieces) {
             let body = api::LogChunk {
                 stream: chunk.stream.as_str().into(),
@@ -344,7 +361,9 @@ impl WorkerLink for HttpLink {
         let numbered = (0u64..).zip(&telemetry.calls);
         let events: Vec<_> = numbered.map(|(n, call)| event(claim, telemetry.seq, n, call)).collect();
         for events in events.chunks(MAX_EVENTS) {
-            let batch = api::TelemetryBatch { events: events.to_vec() };
+            let batch = api::TelemetryBatch {
+                events: events.to_vec(),
+            };
             let _told: Value = self.of_job(claim, "telemetry", &batch).await?;
         }
         Ok(())
@@ -511,7 +530,10 @@ fn found(count: ParseCount) -> api::JobParse {
 /// A box that is not the engine's for this job: the job is not to go on.
 fn foreign_box(claim: &Claim, why: &str) -> Error {
     tracing::error!(job = %claim.job, why, "a sealed box is not the engine's for this job");
-    Error::invalid("/ciphertext", format!("a sealed box is not the engine's for this job: {why}"))
+    Error::invalid(
+        "/ciphertext",
+        format!("a sealed box is not the engine's for this job: {why}"),
+    )
 }
 
 /// What is in the box of a credential.
@@ -558,4 +580,3 @@ fn event(claim: &Claim, batch: u64, number: u64, call: &ModelCall) -> api::Telem
         estimated: call.estimated,
     }
 }
-

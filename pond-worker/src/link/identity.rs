@@ -179,7 +179,10 @@ mod tests {
         let kept = again.standing().unwrap();
         assert_eq!((kept.worker, kept.engine), (standing.worker, standing.engine));
         assert_eq!(kept.token.expose(), "pond_wk_x");
-        assert_eq!((&kept.tags, &kept.capabilities), (&standing.tags, &standing.capabilities));
+        assert_eq!(
+            (&kept.tags, &kept.capabilities),
+            (&standing.tags, &standing.capabilities)
+        );
         let mode = folder.path().join(FILE).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(folder.path().join(FILE), "{}").unwrap();

@@ -92,14 +92,15 @@ mod tests {
             ("in_use", Conflict::InUse),
         ];
         for (code, expected) in conflicts {
-            assert!(matches!(of(409, code), Error::Conflict { kind, .. } if kind == expected), "{code}");
+            assert!(
+                matches!(of(409, code), Error::Conflict { kind, .. } if kind == expected),
+                "{code}"
+            );
         }
         assert!(matches!(of(404, "not_found"), Error::NotFound(_)));
         assert!(matches!(of(413, "body_too_large"), Error::TooLarge(9)));
         assert!(matches!(of(422, "digest_mismatch"), Error::DigestMismatch));
-        assert!(
-            matches!(of(429, "busy"), Error::Busy { retry_after, .. } if retry_after == Duration::from_secs(7))
-        );
+        assert!(matches!(of(429, "busy"), Error::Busy { retry_after, .. } if retry_after == Duration::from_secs(7)));
         for again in [502, 503, 504] {
             assert!(matches!(of(again, ""), Error::Unavailable(..)), "{again}");
         }

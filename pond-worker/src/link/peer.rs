@@ -255,7 +255,9 @@ impl Peer {
         A: DeserializeOwned,
     {
         let body = serde_json::to_vec(body).map_err(|error| PeerError::Malformed(error.to_string()))?;
-        let mut builder = self.request(Method::POST, ask.path).header(CONTENT_TYPE, "application/json");
+        let mut builder = self
+            .request(Method::POST, ask.path)
+            .header(CONTENT_TYPE, "application/json");
         if let Some(claim) = ask.claim {
             builder = builder.header(CLAIM_TOKEN, claim_header(claim)?);
         }
@@ -281,7 +283,9 @@ impl Peer {
         body: Body,
         within: Duration,
     ) -> Result<A, PeerError> {
-        let request = builder.body(body).map_err(|error| PeerError::Malformed(error.to_string()))?;
+        let request = builder
+            .body(body)
+            .map_err(|error| PeerError::Malformed(error.to_string()))?;
         let response = self.send(request, within).await?;
         let bytes = whole(response.into_body(), MAX_ANSWER).await?;
         serde_json::from_slice(&bytes).map_err(|error| PeerError::Malformed(error.to_string()))
@@ -318,7 +322,10 @@ async fn whole(body: Incoming, limit: usize) -> Result<bytes::Bytes, PeerError> 
 /// What a peer says when it refuses.
 pub async fn refusal(response: Response<Incoming>) -> Refusal {
     let status = response.status();
-    let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
     let retry_after = after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
     let body = whole(response.into_body(), MAX_PROBLEM).await.unwrap_or_default();
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -342,16 +349,33 @@ mod tests {
 
     #[test]
     fn c17_100_plain_http_is_for_this_host_alone_unless_it_is_waived() {
-        for near in ["http://localhost:8080", "http://127.0.0.1:1/", "http://[::1]:5", "https://orch.example/a"] {
+        for near in [
+            "http://localhost:8080",
+            "http://127.0.0.1:1/",
+            "http://[::1]:5",
+            "https://orch.example/a",
+        ] {
             let url = PeerUrl::parse(near, Tls::Required).unwrap();
             assert!(!url.is_plain_afar(), "{near}");
             assert!(!url.as_str().ends_with('/'));
         }
-        for afar in ["http://orch:8080", "http://10.0.0.1", "http://localhost.example", "http://[::2]:5"] {
+        for afar in [
+            "http://orch:8080",
+            "http://10.0.0.1",
+            "http://localhost.example",
+            "http://[::2]:5",
+        ] {
             assert_eq!(PeerUrl::parse(afar, Tls::Required), Err(BadPeer::Plain), "{afar}");
             assert!(PeerUrl::parse(afar, Tls::Waived).unwrap().is_plain_afar());
         }
-        for bad in ["", "orch:8080", "ftp://x", "https://u:p@x", "https://x?token=1", "https://x#y"] {
+        for bad in [
+            "",
+            "orch:8080",
+            "ftp://x",
+            "https://u:p@x",
+            "https://x?token=1",
+            "https://x#y",
+        ] {
             assert_eq!(PeerUrl::parse(bad, Tls::Waived), Err(BadPeer::Malformed), "{bad}");
         }
     }

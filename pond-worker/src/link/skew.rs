@@ -17,7 +17,11 @@ impl Skew {
         let middle = asked.plus(heard.since(asked) / 2);
         let skew = told.micros().saturating_sub(middle.micros());
         let way = i64::try_from(heard.since(asked).as_micros()).unwrap_or(i64::MAX);
-        Self(if skew.saturating_abs() <= NEAR.max(way) { 0 } else { skew })
+        Self(if skew.saturating_abs() <= NEAR.max(way) {
+            0
+        } else {
+            skew
+        })
     }
 
     /// Their time as ours.
@@ -45,7 +49,10 @@ mod tests {
         let at = Timestamp::from_millis;
         let skew = Skew::measured(at(1_000), at(91_100), at(1_200));
         assert_eq!(skew.size(), Duration::from_secs(90));
-        assert_eq!((skew.ours(at(100_000)), skew.theirs(at(10_000))), (at(10_000), at(100_000)));
+        assert_eq!(
+            (skew.ours(at(100_000)), skew.theirs(at(10_000))),
+            (at(10_000), at(100_000))
+        );
         let slow = Skew::measured(at(0), at(4_900), at(5_000));
         assert_eq!(slow.ours(at(7)), at(7));
     }

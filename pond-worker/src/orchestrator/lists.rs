@@ -51,7 +51,12 @@ impl<E: Clone + PartialEq> Told<E> {
     pub(super) fn tell_in_turn(&mut self, most: usize) {
         use std::ops::Bound::{Excluded, Unbounded};
         let after = self.turn.map_or(Unbounded, Excluded);
-        let next: Vec<WorkerId> = self.known.range((after, Unbounded)).take(most).map(|(id, _)| *id).collect();
+        let next: Vec<WorkerId> = self
+            .known
+            .range((after, Unbounded))
+            .take(most)
+            .map(|(id, _)| *id)
+            .collect();
         self.turn = next.last().copied().filter(|_| next.len() == most);
         next.into_iter().for_each(|worker| self.tell(worker));
     }
@@ -164,7 +169,12 @@ mod tests {
         for _ in 0..4 {
             told.tell_in_turn(2);
             let telling = told.next(|_| Some(1)).unwrap_or_default();
-            turns.push(telling.iter().map(|(worker, _)| worker.uuid().as_u128()).collect::<Vec<_>>());
+            turns.push(
+                telling
+                    .iter()
+                    .map(|(worker, _)| worker.uuid().as_u128())
+                    .collect::<Vec<_>>(),
+            );
             told.taken(telling);
         }
         assert_eq!(turns, [vec![0, 1], vec![2, 3], vec![4], vec![0, 1]]);

@@ -41,11 +41,36 @@ impl Refusal {
     fn row(&self) -> (StatusCode, &str, &str, String) {
         use StatusCode as S;
         match self {
-            Self::NoToken => (S::UNAUTHORIZED, "unauthenticated", "A token is needed", "send the worker's token".into()),
-            Self::UnknownToken => (S::FORBIDDEN, "forbidden", "Not allowed", "the token opens nothing here".into()),
-            Self::NoRoute => (S::NOT_FOUND, "not_found", "There is no such thing", "no such route".into()),
-            Self::Method => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Another method", "not with this method".into()),
-            Self::NotFound => (S::NOT_FOUND, "not_found", "There is no such thing", "no such job".into()),
+            Self::NoToken => (
+                S::UNAUTHORIZED,
+                "unauthenticated",
+                "A token is needed",
+                "send the worker's token".into(),
+            ),
+            Self::UnknownToken => (
+                S::FORBIDDEN,
+                "forbidden",
+                "Not allowed",
+                "the token opens nothing here".into(),
+            ),
+            Self::NoRoute => (
+                S::NOT_FOUND,
+                "not_found",
+                "There is no such thing",
+                "no such route".into(),
+            ),
+            Self::Method => (
+                S::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Another method",
+                "not with this method".into(),
+            ),
+            Self::NotFound => (
+                S::NOT_FOUND,
+                "not_found",
+                "There is no such thing",
+                "no such job".into(),
+            ),
             Self::Unreadable(why) => (S::BAD_REQUEST, "unreadable", "The body cannot be read", why.clone()),
             Self::Invalid(field, why) => (
                 S::UNPROCESSABLE_ENTITY,
@@ -59,15 +84,30 @@ impl Refusal {
                 "The body is too large",
                 format!("larger than {most} bytes"),
             ),
-            Self::Tries(_) => (S::TOO_MANY_REQUESTS, "busy", "Too many tries", "too many codes that were no good".into()),
-            Self::Unavailable => (S::SERVICE_UNAVAILABLE, "unavailable", "The engine does not answer", "try again".into()),
+            Self::Tries(_) => (
+                S::TOO_MANY_REQUESTS,
+                "busy",
+                "Too many tries",
+                "too many codes that were no good".into(),
+            ),
+            Self::Unavailable => (
+                S::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The engine does not answer",
+                "try again".into(),
+            ),
             Self::Engine(refusal) => (
                 S::from_u16(refusal.status).unwrap_or(S::BAD_GATEWAY),
                 &refusal.code,
                 "The engine refuses",
                 refusal.detail.clone(),
             ),
-            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Pond itself failed", "its log tells more".into()),
+            Self::Internal => (
+                S::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Pond itself failed",
+                "its log tells more".into(),
+            ),
         }
     }
 
@@ -100,7 +140,9 @@ impl IntoResponse for Refusal {
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some(after) = self.retry_after() {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }

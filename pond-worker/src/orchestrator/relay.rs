@@ -65,8 +65,13 @@ pub(super) async fn relay(hub: &Hub, call: Call) -> Result<Response, Refusal> {
         most,
         within,
     } = call;
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > most as u64) {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if length
+        .and_then(|text| text.parse::<u64>().ok())
+        .is_some_and(|length| length > most as u64)
+    {
         return Err(Refusal::TooLarge(most));
     }
     let mut builder = hub.engine.request(method, &path);

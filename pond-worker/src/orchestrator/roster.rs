@@ -88,7 +88,9 @@ impl Roster {
 
     /// A poll has ended; `sent` says whether its answer is on its way.
     pub(super) fn leave(&mut self, worker: WorkerId, visit: u64, sent: Sent, now: Timestamp) {
-        let Some(seat) = self.seats.get_mut(&worker) else { return };
+        let Some(seat) = self.seats.get_mut(&worker) else {
+            return;
+        };
         if sent == Sent::No {
             seat.undo(visit);
         }
@@ -229,7 +231,9 @@ impl Roster {
     /// Workers that are there, and jobs that they run.
     pub(super) fn count(&self) -> (usize, u64) {
         let present = self.seats.values().filter(|seat| seat.present);
-        present.fold((0, 0), |(workers, running), seat| (workers + 1, running + u64::from(seat.running)))
+        present.fold((0, 0), |(workers, running), seat| {
+            (workers + 1, running + u64::from(seat.running))
+        })
     }
 
     fn remember(&mut self, job: JobId, worker: WorkerId) {

@@ -66,7 +66,10 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
 /// Says what was asked, by the route's template: ids and codes are in no log.
 async fn log(request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "(none)".into());
     let response = next.run(request).await;
     let status = response.status().as_u16();
@@ -84,7 +87,10 @@ impl FromRequestParts<Arc<Hub>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Refusal> {
-        let worker = hub.tokens.worker(bearer(&parts.headers)?).ok_or(Refusal::UnknownToken)?;
+        let worker = hub
+            .tokens
+            .worker(bearer(&parts.headers)?)
+            .ok_or(Refusal::UnknownToken)?;
         match hub.roster().is_revoked(worker) {
             true => Err(Refusal::UnknownToken),
             false => Ok(Self(worker)),
@@ -162,7 +168,10 @@ async fn whoami(State(hub): Hubbed, Caller(worker): Caller) -> Json<api::WorkerW
 
 async fn poll(State(hub): Hubbed, Caller(worker): Caller, body: Body) -> Result<Json<api::WorkerPolled>, Refusal> {
     let poll: api::WorkerPoll = typed(body).await?;
-    let boot: BootId = poll.boot_id.parse().map_err(|_| Refusal::Invalid("/boot_id", "expected a UUID"))?;
+    let boot: BootId = poll
+        .boot_id
+        .parse()
+        .map_err(|_| Refusal::Invalid("/boot_id", "expected a UUID"))?;
     let wait = Duration::from_millis(poll.wait_ms.unwrap_or(0).into());
     if wait > MAX_WAIT {
         return Err(Refusal::Invalid("/wait_ms", "expected at most 30000"));
@@ -224,7 +233,9 @@ impl Staying<'_> {
 
 impl Drop for Staying<'_> {
     fn drop(&mut self) {
-        self.hub.roster().leave(self.worker, self.number, self.sent, self.hub.now());
+        self.hub
+            .roster()
+            .leave(self.worker, self.number, self.sent, self.hub.now());
         self.hub.left.notify_one();
     }
 }
@@ -241,10 +252,17 @@ async fn renew(hub: &Hub, worker: WorkerId, beats: Vec<api::Heartbeat>) -> Resul
     }
     let mut waiting = Vec::new();
     for beat in beats {
-        let job: JobId = beat.job_id.parse().map_err(|_| Refusal::Invalid("/jobs", "a job_id that is none"))?;
+        let job: JobId = beat
+            .job_id
+            .parse()
+            .map_err(|_| Refusal::Invalid("/jobs", "a job_id that is none"))?;
         let (told, answer) = oneshot::channel();
         match hub.speaks(worker, job, beat.ack) {
-            true => hub.beats.send(Beat { beat, told }).await.map_err(|_| Refusal::Unavailable)?,
+            true => hub
+                .beats
+                .send(Beat { beat, told })
+                .await
+                .map_err(|_| Refusal::Unavailable)?,
             false => drop(told.send(Ok(not_found(job)))),
         }
         waiting.push((job, answer));
@@ -351,12 +369,7 @@ fn upstream(uri: &Uri) -> String {
     path.replacen("/v1/worker/", "/v1/orch/", 1)
 }
 
-async fn seal(
-    State(hub): Hubbed,
-    Caller(worker): Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refusal> {
+async fn seal(State(hub): Hubbed, Caller(worker): Caller, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let bytes = whole(body).await?;
     let of: api::OfJob = serde_json::from_slice(&bytes).map_err(|_| Refusal::Unreadable("expected {job_id}".into()))?;
     own(&hub, worker, &of.job_id)?;
@@ -400,12 +413,7 @@ async fn redeem(
     Ok(Json(redeemed).into_response())
 }
 
-async fn bundle(
-    State(hub): Hubbed,
-    Caller(_): Caller,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn bundle(State(hub): Hubbed, Caller(_): Caller, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let call = Call {
         method: Method::GET,
         path: upstream(&uri),

@@ -167,8 +167,14 @@ impl Seat {
 
     /// When something may have to be handed out again, if anything waits for an answer.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
-        let parcels = self.parcels.iter().filter_map(|parcel| parcel.handed.map(|(at, _)| at.plus(SILENT)));
-        let mail = self.mail.values().filter_map(|mail| mail.told.map(|at| at.plus(REPEAT)));
+        let parcels = self
+            .parcels
+            .iter()
+            .filter_map(|parcel| parcel.handed.map(|(at, _)| at.plus(SILENT)));
+        let mail = self
+            .mail
+            .values()
+            .filter_map(|mail| mail.told.map(|at| at.plus(REPEAT)));
         parcels.chain(mail).min()
     }
 

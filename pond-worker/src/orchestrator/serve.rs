@@ -218,7 +218,10 @@ async fn greet(engine: &Peer, clock: &dyn Clock) -> Result<Skew, ServeError> {
                 let told = Timestamp::parse(&whoami.server_time).unwrap_or(asked);
                 let skew = Skew::measured(asked, told, clock.now());
                 if !skew.size().is_zero() {
-                    tracing::warn!(seconds = skew.size().as_secs(), "the clocks of this host and of the engine differ");
+                    tracing::warn!(
+                        seconds = skew.size().as_secs(),
+                        "the clocks of this host and of the engine differ"
+                    );
                 }
                 return Ok(skew);
             }

@@ -27,7 +27,11 @@ impl StateDir {
     /// Makes the folder for its owner alone if it is not there, and takes hold of it.
     pub(super) fn open(path: &Path) -> Result<Self, StateError> {
         let failed = |error| StateError::Io(path.to_owned(), error);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed)?;
         let mut options = File::options();
         let lock = options.create(true).truncate(false).write(true).mode(0o600);
         let lock = lock.open(path.join("lock")).map_err(failed)?;

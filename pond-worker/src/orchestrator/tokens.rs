@@ -42,7 +42,10 @@ impl Tokens {
             let Ok(Line { worker_id, sha256 }) = serde_json::from_str(&line?) else {
                 continue;
             };
-            match sha256.and_then(|text| hex::decode(text).ok()).and_then(|bytes| bytes.try_into().ok()) {
+            match sha256
+                .and_then(|text| hex::decode(text).ok())
+                .and_then(|bytes| bytes.try_into().ok())
+            {
                 Some(hash) => drop(known.insert(worker_id, hash)),
                 None => drop(known.remove(&worker_id)),
             }

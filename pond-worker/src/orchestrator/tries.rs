@@ -19,7 +19,8 @@ impl Tries {
     /// Takes a try for a failure until it is known to be none; or says how long the address must wait.
     pub(super) fn begin(&mut self, from: IpAddr, now: Timestamp) -> Result<(), Duration> {
         if self.0.len() >= MAX_ADDRESSES {
-            self.0.retain(|_, tries| tries.last().is_some_and(|at| at.plus(WINDOW) > now));
+            self.0
+                .retain(|_, tries| tries.last().is_some_and(|at| at.plus(WINDOW) > now));
         }
         if self.0.len() >= MAX_ADDRESSES {
             self.0.clear();

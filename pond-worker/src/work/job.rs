@@ -487,7 +487,10 @@ fn asked(what: &str, refused: Refused) -> Early {
         Refused::Gone => Early::Gone,
         // What was brought for the job is not what the engine made for it.
         Refused::Error(Error::Invalid(faults)) => {
-            let why = faults.into_iter().next().map_or_else(String::new, |fault| fault.message);
+            let why = faults
+                .into_iter()
+                .next()
+                .map_or_else(String::new, |fault| fault.message);
             Failure::new(FailureCode::JobInvalid, format!("{what} of the job: {why}")).into()
         }
         Refused::Error(error) => Failure::new(FailureCode::Internal, format!("{what} of the job: {error}")).into(),

@@ -193,7 +193,11 @@ impl Played {
         };
         if tokio::time::timeout(super::world::PATIENCE, waited).await.is_err() {
             let engine = self.lock();
-            let jobs: Vec<_> = engine.jobs.values().map(|told| (told.attempts, &told.lines, &told.ends)).collect();
+            let jobs: Vec<_> = engine
+                .jobs
+                .values()
+                .map(|told| (told.attempts, &told.lines, &told.ends))
+                .collect();
             panic!("{what} did not come: {jobs:?}");
         }
     }
@@ -201,6 +205,12 @@ impl Played {
     pub(super) async fn ended(&self, job: JobId) -> Value {
         self.until("an end", |engine| !engine.jobs[&job].ends.is_empty()).await;
         self.told(job, |told| told.ends[0].clone())
+    }
+
+    /// Waits until the job is done well.
+    pub(super) async fn is_done(&self, job: JobId) {
+        let end = self.ended(job).await;
+        assert_eq!(end["state"], "done", "{end}");
     }
 
     /// A claim that holds, or how it does not.
@@ -306,7 +316,10 @@ impl Played {
     }
 
     fn commands(&self, engine: &Engine) -> Vec<Value> {
-        let due = engine.jobs.iter().filter(|(_, told)| told.cancel && told.acknowledged < 1 && told.ends.is_empty());
+        let due = engine
+            .jobs
+            .iter()
+            .filter(|(_, told)| told.cancel && told.acknowledged < 1 && told.ends.is_empty());
         let cancels = due.filter_map(|(id, told)| {
             let claim = told.claim.as_ref()?;
             Some(sign(&self.key, *id, 1, "cancel", claim.worker, told.attempts))
@@ -382,12 +395,16 @@ async fn poll(State(played): State<Played>, headers: HeaderMap, Json(poll): Json
             Some(workers) => {
                 base(&mut engine, generation, workers.len())?;
                 for room in workers {
-                    let (worker, boot): (WorkerId, BootId) = (room.worker_id.parse().unwrap(), room.boot_id.parse().unwrap());
+                    let (worker, boot): (WorkerId, BootId) =
+                        (room.worker_id.parse().unwrap(), room.boot_id.parse().unwrap());
                     engine.rooms.insert(worker, (boot, room.free_slots));
                     if engine.boots.insert(worker, boot).is_some_and(|former| former != boot) {
                         // Another life: what the former one held is given back.
                         let of_it = |claim: &mut Claimed| claim.worker == worker && claim.boot != boot;
-                        engine.jobs.values_mut().for_each(|told| drop(told.claim.take_if(of_it)));
+                        engine
+                            .jobs
+                            .values_mut()
+                            .for_each(|told| drop(told.claim.take_if(of_it)));
                     }
                 }
             }
@@ -433,7 +450,10 @@ async fn heartbeats(State(played): State<Played>, headers: HeaderMap, Json(beats
             told.acknowledged = told.acknowledged.max(ack);
         }
         let cancel = told.cancel;
-        let live = told.claim.as_mut().filter(|claim| claim.token == beat.claim_token.expose() && claim.until > now());
+        let live = told
+            .claim
+            .as_mut()
+            .filter(|claim| claim.token == beat.claim_token.expose() && claim.until > now());
         leases.push(match live {
             Some(claim) => {
                 claim.until = now().plus(LEASE);
@@ -462,7 +482,9 @@ async fn snapshot(State(played): State<Played>, headers: HeaderMap, Json(list): 
         engine.seen.remove(&gone);
         engine.rooms.remove(&gone.parse().unwrap());
     }
-    Ok(Json(json!({"generation": engine.generation, "revoked": revoked, "draining": []})))
+    Ok(Json(
+        json!({"generation": engine.generation, "revoked": revoked, "draining": []}),
+    ))
 }
 
 async fn consume(State(played): State<Played>, headers: HeaderMap, Json(body): Json<api::Enroll>) -> Answer {
@@ -527,7 +549,9 @@ async fn bundle(
     let told = played.claim(&mut engine, job, &headers)?;
     let (sealed, _) = told.work.clone().unwrap().bundle.unwrap();
     let range = headers.get("range").and_then(|value| value.to_str().ok());
-    let from = range.map_or(0, |text| text["bytes=".len()..].trim_end_matches('-').parse::<usize>().unwrap());
+    let from = range.map_or(0, |text| {
+        text["bytes=".len()..].trim_end_matches('-').parse::<usize>().unwrap()
+    });
     let rest = sealed[from..].to_vec();
     let part = rest.len().min(100_000);
     let pieces = vec![
@@ -578,7 +602,10 @@ async fn chunk(
 ) -> Answer {
     let mut engine = played.lock();
     let told = played.claim(&mut engine, id.parse().unwrap(), &headers)?;
-    let next = told.next.entry(format!("{}/{}", chunk.source, chunk.stream)).or_default();
+    let next = told
+        .next
+        .entry(format!("{}/{}", chunk.source, chunk.stream))
+        .or_default();
     if chunk.seq > *next {
         return Err(problem(409, "chunk_gap"));
     }

@@ -21,7 +21,10 @@ async fn c17_58_a_job_with_one_byte_changed_is_refused_and_nothing_starts() {
     let worker = world.worker("w1", world.at).await;
     let job = world.engine.submit(Work::script("echo good"));
     let end = world.engine.ended(job).await;
-    assert_eq!((&end["state"], &end["error"]["code"]), (&"failed".into(), &"job_invalid".into()));
+    assert_eq!(
+        (&end["state"], &end["error"]["code"]),
+        (&"failed".into(), &"job_invalid".into())
+    );
     world.engine.told(job, |told| {
         assert_eq!((told.began, told.lines.len()), (0, 0));
     });
@@ -35,7 +38,10 @@ async fn c17_58_a_command_with_one_byte_changed_is_not_obeyed() {
     let world = World::with(engine, up.addr).await;
     let worker = world.worker("w1", world.at).await;
     let job = world.engine.submit(Work::script("echo up; sleep 1.5; echo well"));
-    world.engine.until("a line", |engine| !engine.jobs[&job].lines.is_empty()).await;
+    world
+        .engine
+        .until("a line", |engine| !engine.jobs[&job].lines.is_empty())
+        .await;
     let forged = world.engine.command(job, 1, "dancer");
     world.engine.lock().extra.push(forged);
     world.engine.wake.notify_waiters();

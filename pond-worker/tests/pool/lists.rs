@@ -48,9 +48,15 @@ async fn c17_94_of_twenty_who_use_one_code_at_once_one_comes_in_and_no_log_holds
         enroll(&peer, &code).await.unwrap_err();
     }
     let late = enroll(&peer, &world.engine.code()).await.unwrap_err();
-    let PeerError::Refused(refusal) = late else { panic!("{late:?}") };
+    let PeerError::Refused(refusal) = late else {
+        panic!("{late:?}")
+    };
     assert_eq!(refusal.status, 429);
-    assert!(refusal.retry_after.is_some_and(|after| after <= Duration::from_secs(60)));
+    assert!(
+        refusal
+            .retry_after
+            .is_some_and(|after| after <= Duration::from_secs(60))
+    );
     let log = world.orchestrator.as_ref().unwrap().log();
     assert!(log.contains("/v1/worker/enroll") && !log.contains("pond_ec_"), "{log}");
 }
@@ -66,7 +72,10 @@ async fn c17_104_many_workers_are_told_in_parts_and_again_to_a_server_that_does_
         let body = json!({"boot_id": enrolled.worker_id, "free_slots": 0, "concurrency": 1, "wait_ms": 30000});
         polls.spawn(async move { own.post::<_, Value>(ask("/v1/worker/poll"), &body).await });
     }
-    world.engine.until("all workers", |engine| engine.seen.len() == 60).await;
+    world
+        .engine
+        .until("all workers", |engine| engine.seen.len() == 60)
+        .await;
     // Nothing changes, so nothing is told, and nothing is asked anew.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let told = world.engine.lock().lists.len();
@@ -79,15 +88,33 @@ async fn c17_104_many_workers_are_told_in_parts_and_again_to_a_server_that_does_
         engine.lists.clear();
     }
     polls.abort_all();
-    world.engine.until("a list from the start", |engine| engine.lists.first().is_some_and(|(on, _)| *on == 0)).await;
+    world
+        .engine
+        .until("a list from the start", |engine| {
+            engine.lists.first().is_some_and(|(on, _)| *on == 0)
+        })
+        .await;
 }
 
 #[test]
 fn c17_100_plain_http_off_loopback_is_refused_and_goes_on_when_it_is_waived() {
     let folder = tempfile::tempdir().unwrap();
-    let worker = ["worker", "--orchestrator", "http://192.0.2.1:8080", "--state-dir", folder.path().to_str().unwrap()];
-    let serve = ["orchestrator", "serve", "--bind", "0.0.0.0:0", "--state-dir", folder.path().to_str().unwrap()];
-    for line in [&worker, &serve] {
+    let worker = [
+        "worker",
+        "--orchestrator",
+        "http://192.0.2.1:8080",
+        "--state-dir",
+        folder.path().to_str().unwrap(),
+    ];
+    let serve = [
+        "orchestrator",
+        "serve",
+        "--bind",
+        "0.0.0.0:0",
+        "--state-dir",
+        folder.path().to_str().unwrap(),
+    ];
+    for line in [&worker[..], &serve[..]] {
         let refused = program(line).output().unwrap();
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(2), "{said}");
@@ -95,6 +122,9 @@ fn c17_100_plain_http_off_loopback_is_refused_and_goes_on_when_it_is_waived() {
         let waived = program(line).env("POND_INSECURE_NO_TLS", "1").output().unwrap();
         let said = String::from_utf8_lossy(&waived.stderr).into_owned();
         // It goes on to the next thing that is missing: the pairing, the code.
-        assert!(said.contains("WARN") && said.contains("clear") && !said.contains("--insecure-no-tls"), "{said}");
+        assert!(
+            said.contains("WARN") && said.contains("clear") && !said.contains("--insecure-no-tls"),
+            "{said}"
+        );
     }
 }

@@ -31,7 +31,9 @@ impl Tap {
         let (kept, change): (_, Change) = (Arc::clone(&heard), Arc::new(change));
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(to).await else { continue };
+                let Ok(far) = TcpStream::connect(to).await else {
+                    continue;
+                };
                 let (near_in, near_out) = near.into_split();
                 let (far_in, far_out) = far.into_split();
                 tokio::spawn(pass(near_in, far_out, Arc::clone(&kept), Arc::new(|_| None)));

@@ -23,7 +23,11 @@ pub(super) struct Running {
 /// A command of the program, with nothing of this process's environment but `PATH`.
 pub(super) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pond-worker"));
-    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null());
     command
 }
 
@@ -32,9 +36,15 @@ impl Running {
         let file = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().unwrap();
         let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
         let log = log.to_owned();
-        assert!(said.contains("ready"), "{said} {}", std::fs::read_to_string(&log).unwrap());
+        assert!(
+            said.contains("ready"),
+            "{said} {}",
+            std::fs::read_to_string(&log).unwrap()
+        );
         Self { child, said, log }
     }
 
@@ -104,7 +114,9 @@ impl World {
         let url = format!("http://{dialled}");
         let mut pair = program(&["orchestrator", "pair", "--pond", &url, "--code", "pond_pc_1"]);
         pair.arg("--state-dir").arg(&state);
-        let paired = tokio::task::spawn_blocking(move || pair.output().unwrap()).await.unwrap();
+        let paired = tokio::task::spawn_blocking(move || pair.output().unwrap())
+            .await
+            .unwrap();
         assert!(paired.status.success(), "{}", String::from_utf8_lossy(&paired.stderr));
         let mut world = Self {
             engine,
@@ -119,10 +131,19 @@ impl World {
     /// Starts the orchestrator, at the place where it was before.
     pub(super) async fn serve(&mut self) {
         let bind = self.at.to_string();
-        let mut command = program(&["orchestrator", "serve", "--bind", &bind, "--token", "S3CR3T-OF-THE-POOL"]);
+        let mut command = program(&[
+            "orchestrator",
+            "serve",
+            "--bind",
+            &bind,
+            "--token",
+            "S3CR3T-OF-THE-POOL",
+        ]);
         command.arg("--state-dir").arg(self.folder.path().join("orchestrator"));
         let log = self.folder.path().join("orchestrator.log");
-        let running = tokio::task::spawn_blocking(move || Running::start(command, &log)).await.unwrap();
+        let running = tokio::task::spawn_blocking(move || Running::start(command, &log))
+            .await
+            .unwrap();
         let (_, at) = running.said.trim().rsplit_once('/').unwrap();
         self.at = at.parse().unwrap();
         self.orchestrator = Some(running);
@@ -132,9 +153,18 @@ impl World {
     pub(super) async fn worker(&self, name: &str, at: SocketAddr) -> Running {
         let (state, code) = (self.folder.path().join(name), self.engine.code());
         let url = format!("http://{at}");
-        let mut command = program(&["worker", "--orchestrator", &url, "--allow-unconfined", "--concurrency", "2"]);
+        let mut command = program(&[
+            "worker",
+            "--orchestrator",
+            &url,
+            "--allow-unconfined",
+            "--concurrency",
+            "2",
+        ]);
         command.args(["--enroll-code", &code]).arg("--state-dir").arg(state);
         let log = self.folder.path().join(format!("{name}.log"));
-        tokio::task::spawn_blocking(move || Running::start(command, &log)).await.unwrap()
+        tokio::task::spawn_blocking(move || Running::start(command, &log))
+            .await
+            .unwrap()
     }
 }
