@@ -249,7 +249,10 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut held = self.leases.lock();
         // The next attempt of the same job may be held here already.
-        if held.get(&self.job).is_some_and(|lease| lease.until.subscribe().same_channel(&self.until)) {
+        if held
+            .get(&self.job)
+            .is_some_and(|lease| lease.until.subscribe().same_channel(&self.until))
+        {
             held.remove(&self.job);
         }
     }
