@@ -36,6 +36,7 @@ pub mod entropy;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod keys;
 pub mod logs;
 pub mod outbound;
 pub mod page;

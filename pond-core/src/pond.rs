@@ -6,10 +6,13 @@ use std::sync::Arc;
 use crate::artifacts::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep};
+use crate::engine::{
+    EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep, retain,
+};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
+use crate::keys::Keys;
 use crate::pool::{Bindings, Claims, Pool, Presence, Rosters};
 use crate::projects::Projects;
 use crate::runs::{HostTools, Runs};
@@ -38,6 +41,7 @@ pub struct Pond {
     runs: Runs,
     pool: Pool,
     projects: Projects,
+    keys: Keys,
 }
 
 impl PondBuilder {
@@ -82,7 +86,8 @@ impl PondBuilder {
         self
     }
 
-    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it both fail.
+    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it such stages are
+    /// refused, and patches of areas stay apart.
     #[must_use]
     pub fn host(mut self, host: Arc<dyn HostTools>) -> Self {
         self.host = Some(host);
@@ -147,12 +152,20 @@ impl PondBuilder {
         parts.tasks.spawn(hear(parts.clone(), changes));
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
+        parts.tasks.spawn(retain(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
+        let keys = Keys::new(
+            parts.store.clone(),
+            parts.clock.clone(),
+            parts.entropy.clone(),
+            projects.clone(),
+        );
         Ok(Pond {
             parts,
             runs,
             pool,
             projects,
+            keys,
         })
     }
 }
@@ -212,6 +225,11 @@ impl Pond {
     /// Projects.
     pub fn projects(&self) -> &Projects {
         &self.projects
+    }
+
+    /// API keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The settings it was built with.

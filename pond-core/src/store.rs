@@ -10,10 +10,12 @@ use tokio::sync::broadcast;
 
 use crate::config::ConfigStore;
 use crate::id::RunId;
+use crate::keys::KeyStore;
 use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
-use crate::runs::{EngineStore, RunStore};
+use crate::runs::{EngineStore, RetentionStore, RunStore};
 use crate::sealing::KeyringStore;
+use crate::usage::BudgetStore;
 
 /// Why a store could not answer. A refused fact is an outcome of its method and never one of these.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,19 @@ pub enum Change {
 /// All that Pond stores.
 #[async_trait]
 pub trait Store:
-    RunStore + EngineStore + JobStore + PoolStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
+    RunStore
+    + EngineStore
+    + RetentionStore
+    + JobStore
+    + PoolStore
+    + BudgetStore
+    + ConfigStore
+    + ProjectStore
+    + KeyStore
+    + KeyringStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
     /// [`Change::Missed`].

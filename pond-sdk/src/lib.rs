@@ -31,6 +31,8 @@ mod error;
 #[cfg(feature = "client")]
 mod events;
 #[cfg(feature = "client")]
+mod keys;
+#[cfg(feature = "client")]
 mod logs;
 #[cfg(feature = "client")]
 mod pages;
@@ -53,6 +55,7 @@ pub use self::{
     config::{Entries, Entry, Selection},
     error::{Error, Refusal, Result},
     events::Events,
+    keys::Keys,
     logs::{LogQuery, LogStream},
     pages::Pages,
     projects::Projects,

@@ -1,11 +1,9 @@
 //! Who calls, and what a caller may do. Runs before any body is read and before anything is looked up.
 
 use axum::http::{HeaderMap, Uri, header};
-use pond_core::id::ProjectId;
-use pond_core::scope::Scope;
+use pond_core::Error;
+use pond_core::keys::{Action, Area, Keys, Principal, Refused, may};
 use pond_core::secret::Secret;
-use pond_sdk::api;
-use sha2::{Digest, Sha256};
 
 use crate::error::Refusal;
 
@@ -26,59 +24,70 @@ pub(crate) enum Access {
     ReadRuns,
     /// `runs:write`.
     WriteRuns,
+    /// Reads of the family that the run of the path is of.
+    ReadRun,
+    /// Writes of the family that the run of the path is of.
+    WriteRun,
     /// Admin.
     Admin,
     /// A paired orchestrator, by its own token.
     Orchestrator,
 }
 
-/// A caller. The service token is the only kind so far; project keys and people are not served yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Principal {
-    /// The service token: all projects, all of admin.
-    Service,
+/// What an endpoint asks for of its caller.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Need {
+    /// Nothing: there need not be one.
+    Nothing,
+    /// This, with whatever is its own.
+    Action(Action),
+    /// One of these; which one, the run of the path says.
+    OfRun(fn(Area) -> Action),
+    /// The token of a paired orchestrator, which is no principal.
+    Orchestrator,
 }
 
-impl Principal {
-    /// What it may see.
-    pub(crate) fn scope(&self) -> Scope {
+impl Access {
+    /// What it asks for.
+    pub(crate) fn need(self, open_metrics: bool) -> Need {
         match self {
-            Self::Service => Scope::Org,
-        }
-    }
-
-    /// What it may see of what it asks for: one project, or all that are its own.
-    pub(crate) fn scope_of(&self, named: Option<ProjectId>) -> Scope {
-        match self {
-            Self::Service => named.map_or(Scope::Org, Scope::Project),
-        }
-    }
-
-    /// Whether it may call an endpoint. A key will be asked for its scopes here.
-    fn may(&self, access: Access) -> bool {
-        match (self, access) {
-            (
-                Self::Service,
-                Access::Open | Access::Metrics | Access::Caller | Access::ReadRuns | Access::WriteRuns | Access::Admin,
-            ) => true,
-            (Self::Service, Access::Orchestrator) => false,
-        }
-    }
-
-    /// As `whoami` tells it.
-    pub(crate) fn shown(&self) -> api::Principal {
-        match self {
-            Self::Service => api::Principal {
-                kind: api::PrincipalKind::Service,
-                project_id: None,
-                scopes: None,
-            },
+            Self::Open => Need::Nothing,
+            Self::Metrics if open_metrics => Need::Nothing,
+            Self::Metrics | Self::Admin => Need::Action(Action::Admin),
+            Self::Caller => Need::Action(Action::Identify),
+            Self::ReadRuns => Need::Action(Action::Read(Area::Runs)),
+            Self::WriteRuns => Need::Action(Action::Write(Area::Runs)),
+            Self::ReadRun => Need::OfRun(Action::Read),
+            Self::WriteRun => Need::OfRun(Action::Write),
+            Self::Orchestrator => Need::Orchestrator,
         }
     }
 }
 
-/// The tokens that open something. Only hashes are kept.
-#[derive(Debug)]
+/// Whether a caller may call an endpoint at all; what it may see there, its scope says.
+pub(crate) fn admits(principal: &Principal, need: Need) -> Result<(), Refusal> {
+    let may = |action| may(principal, action, principal.scope());
+    match need {
+        Need::Nothing => Ok(()),
+        Need::Action(action) => Ok(may(action)?),
+        // The first that fits; what is lacked is told as of a run that was submitted as one.
+        Need::OfRun(of) if Area::OF_RUNS.into_iter().any(|area| may(of(area)).is_ok()) => Ok(()),
+        Need::OfRun(of) => Ok(may(of(Area::Runs))?),
+        Need::Orchestrator => Err(Refusal::UnknownToken),
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Lacks(scope) => Self::MissingScope(scope),
+            // Only a project that a caller names can lie out of its sight: whatever else it names is looked up in its scope.
+            Refused::OutOfSight => Error::NotFound("project").into(),
+        }
+    }
+}
+
+/// The tokens that open something: the service token, of which a hash is kept, and the keys of the store.
 pub(crate) struct Tokens {
     service: [u8; 32],
 }
@@ -86,48 +95,38 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn new(service: &Secret) -> Self {
         Self {
-            service: hash(service.expose()),
+            service: pond_core::token::hash(service),
         }
     }
 
     /// Whose token it is. Hashes are compared, and all of their bytes: neither says how much of a token was right.
-    fn principal(&self, token: &str) -> Option<Principal> {
-        let sent = hash(token);
+    async fn principal(&self, keys: &Keys, sent: &Secret) -> Result<Option<Principal>, Refusal> {
         let differing = self
             .service
             .iter()
-            .zip(sent)
+            .zip(pond_core::token::hash(sent))
             .fold(0, |seen, (own, sent)| seen | (own ^ sent));
-        (std::hint::black_box(differing) == 0).then_some(Principal::Service)
+        if std::hint::black_box(differing) == 0 {
+            return Ok(Some(Principal::Service));
+        }
+        Ok(keys.principal(sent).await?)
     }
 }
 
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
-/// The caller of a request, if it may call this endpoint.
-pub(crate) fn admit(
+/// The caller of a request, if it has a token that opens something.
+pub(crate) async fn identify(
     tokens: &Tokens,
-    access: Access,
-    open_metrics: bool,
+    keys: &Keys,
     headers: &HeaderMap,
     uri: &Uri,
-) -> Result<Option<Principal>, Refusal> {
-    if access == Access::Open || (access == Access::Metrics && open_metrics) {
-        return Ok(None);
-    }
+) -> Result<Principal, Refusal> {
     if names_token(uri) {
         return Err(Refusal::NoToken(
             "a token in the address would be logged: send it as Authorization: Bearer",
         ));
     }
-    let token = token(headers)?;
-    let principal = tokens.principal(token).ok_or(Refusal::UnknownToken)?;
-    if !principal.may(access) {
-        return Err(Refusal::UnknownToken);
-    }
-    Ok(Some(principal))
+    let sent = Secret::new(token(headers)?);
+    tokens.principal(keys, &sent).await?.ok_or(Refusal::UnknownToken)
 }
 
 /// The token of a request that only an orchestrator makes.
@@ -189,27 +188,29 @@ fn plain(token: &str) -> Result<&str, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use pond_core::Pond;
+
     use super::*;
 
     type Headers = &'static [(&'static str, &'static str)];
 
-    fn ask(uri: &'static str, headers: Headers) -> u16 {
+    async fn ask(pond: &Pond, uri: &'static str, headers: Headers) -> u16 {
         let tokens = Tokens::new(&Secret::new("right"));
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        match admit(&tokens, Access::Admin, false, &headers, &Uri::from_static(uri)) {
+        match identify(&tokens, pond.keys(), &headers, &Uri::from_static(uri)).await {
             Ok(principal) => {
-                assert_eq!(principal, Some(Principal::Service));
+                assert_eq!(principal, Principal::Service);
                 200
             }
             Err(refusal) => refusal.row().0.as_u16(),
         }
     }
 
-    #[test]
-    fn c17_113_tokens_in_queries_and_differing_headers_are_401() {
+    #[tokio::test]
+    async fn c17_113_tokens_in_queries_and_differing_headers_are_401() {
         let table: &[(&'static str, Headers, u16)] = &[
             ("/", &[("authorization", "Bearer right")], 200),
             ("/", &[("authorization", "bearer  right")], 200),
@@ -228,8 +229,10 @@ mod tests {
             ("/", &[("authorization", "Bearer wrong")], 403),
             ("/", &[("x-api-key", "pond_pk_x")], 403),
         ];
+        let builder = Pond::builder(pond_store::memory(), pond_store::blobs_in_memory());
+        let pond = builder.start().await.unwrap();
         for (uri, headers, status) in table {
-            assert_eq!(ask(uri, headers), *status, "{uri} {headers:?}");
+            assert_eq!(ask(&pond, uri, headers).await, *status, "{uri} {headers:?}");
         }
     }
 }

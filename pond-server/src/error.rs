@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     NoToken(&'static str),
     /// A token that opens nothing. One answer, whether it is unknown, revoked or expired.
     UnknownToken,
+    /// A good key without this scope.
+    MissingScope(&'static str),
     /// No route of this path.
     NoRoute,
     /// The route has no such method.
@@ -72,6 +74,7 @@ impl Refusal {
             Self::Engine(error) => engine_row(error),
             Self::NoToken(_) => Row(S::UNAUTHORIZED, "unauthenticated", "A token is needed"),
             Self::UnknownToken => Row(S::FORBIDDEN, "forbidden", "The token opens nothing here"),
+            Self::MissingScope(_) => Row(S::FORBIDDEN, "missing_scope", "The key lacks a scope"),
             Self::NoRoute => Row(S::NOT_FOUND, "not_found", "There is no such thing"),
             Self::MethodNotAllowed => Row(
                 S::METHOD_NOT_ALLOWED,
@@ -101,6 +104,8 @@ impl Refusal {
             Self::Engine(error) => engine_detail(error),
             Self::NoToken(why) => (*why).to_owned(),
             Self::UnknownToken => "the token is unknown, revoked or expired".into(),
+            Self::MissingScope("admin") => "this needs admin, which no project key has".into(),
+            Self::MissingScope(scope) => format!("the key lacks the scope {scope}"),
             Self::NoRoute => "no such path".into(),
             Self::MethodNotAllowed => "see the Allow header".into(),
             Self::EmptyBody => "a JSON body is required".into(),
@@ -119,6 +124,9 @@ impl Refusal {
         let Row(status, code, title) = self.row();
         let mut problem = api::Problem::new(status.as_u16(), code, title, self.detail());
         request_id.clone_into(&mut problem.request_id);
+        if let Self::MissingScope(scope) = self {
+            problem.required_scopes = vec![(*scope).to_owned()];
+        }
         if let Self::Engine(error) = self {
             match error {
                 Error::Invalid(faults) => problem.errors = faults.iter().map(field_error).collect(),
@@ -273,8 +281,11 @@ pub(crate) fn found(problem: &Found) -> api::PreflightProblem {
         message: problem.message.clone(),
         fix: problem.fix.clone(),
         pointer: problem.pointer.clone(),
-        estimate_usd: None,
-        basis: None,
+        estimate_usd: problem.estimate.as_ref().map(|estimate| api::CostEstimate {
+            low: estimate.low.to_string(),
+            high: estimate.high.to_string(),
+        }),
+        basis: problem.estimate.as_ref().map(|estimate| estimate.basis.to_owned()),
     }
 }
 
@@ -371,6 +382,7 @@ mod tests {
             engine(Error::Internal("sk-secret".into(), secret())),
             Refusal::NoToken("send a token"),
             Refusal::UnknownToken,
+            Refusal::MissingScope("runs:read"),
             Refusal::NoRoute,
             Refusal::MethodNotAllowed,
             Refusal::EmptyBody,
@@ -419,6 +431,7 @@ mod tests {
                 (500, "internal"),
                 (401, "unauthenticated"),
                 (403, "forbidden"),
+                (403, "missing_scope"),
                 (404, "not_found"),
                 (405, "method_not_allowed"),
                 (400, "unreadable"),

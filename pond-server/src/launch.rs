@@ -2,16 +2,19 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pond_core::artifacts::BlobStore;
+use pond_core::clock::SystemClock;
 use pond_core::entropy::SystemEntropy;
 use pond_core::sealing::Keyring;
 use pond_core::secret::{Secret, SecretBytes};
 use pond_core::{Pond, Takeover};
-use pond_store::OpenError;
+use pond_store::{BucketError, OpenError};
+use pond_worker::host::{HostToolsSettings, LocalTools};
 use pond_worker::net::{Dialer, Fetcher, FetcherSettings, SetupError};
 use pond_worker::work::{EmbeddedPool, WorkerError, embed};
 use tokio::net::TcpListener;
@@ -22,6 +25,8 @@ use crate::settings::{Blobs, RootKey, Settings, StoreSettings};
 use crate::state::{AppSettings, AppState};
 use crate::{app, serve};
 
+/// Host uids of `shell` stages, where the server runs as root: none that a worker of this host takes by default.
+const TOOL_UIDS: RangeInclusive<u32> = 266_000..=266_255;
 /// How long requests under way may take after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -40,6 +45,9 @@ pub enum LaunchError {
     /// The place of blobs.
     #[error("POND_BLOB_URL: the folder cannot be used: {}", .0.kind())]
     Blobs(std::io::Error),
+    /// The bucket of blobs.
+    #[error("POND_BLOB_URL: {0}")]
+    Bucket(#[from] BucketError),
     /// The way out.
     #[error("the network cannot be set up")]
     Network(#[from] SetupError),
@@ -180,7 +188,15 @@ async fn engine(settings: &Settings, home: &Home) -> Result<Pond, LaunchError> {
         caps: settings.sources.caps,
     };
     let fetcher = Fetcher::new(Dialer::new(settings.sources.dialer.clone())?, fetcher);
+    let tools = HostToolsSettings {
+        shell: settings.shell,
+        sources: settings.sources.caps.bundle(),
+        uid_range: Some(TOOL_UIDS),
+        ..HostToolsSettings::new(home.folder("host")?)
+    };
+    let tools = LocalTools::open(tools, &SystemClock).await?;
     let pond = Pond::builder(store, blobs(&settings.store.blobs)?)
+        .host(Arc::new(tools))
         .root_key(key)
         .sources(Arc::new(fetcher))
         .settings(engine)
@@ -188,13 +204,31 @@ async fn engine(settings: &Settings, home: &Home) -> Result<Pond, LaunchError> {
         .await
         .map_err(LaunchError::Engine)?;
     home.remember_engine(pond.id())?;
+    warn_of_bare_entries(&pond).await?;
     Ok(pond)
+}
+
+/// An entry without a use opens its place to the sources, webhooks and tools of every project: fine for one, odd for two.
+async fn warn_of_bare_entries(pond: &Pond) -> Result<(), LaunchError> {
+    if !pond.settings().outbound.has_bare_entry() {
+        return Ok(());
+    }
+    let projects = pond.projects().list().await.map_err(LaunchError::Engine)?.len();
+    if projects > 1 {
+        tracing::warn!(
+            projects,
+            "POND_OUTBOUND_ALLOW_PRIVATE has an entry that names no use, so every project reaches it by sources, webhooks and \
+             tools alike; write use=host:port"
+        );
+    }
+    Ok(())
 }
 
 fn blobs(place: &Blobs) -> Result<Arc<dyn BlobStore>, LaunchError> {
     match place {
         Blobs::Memory => Ok(pond_store::blobs_in_memory()),
         Blobs::Folder(folder) => pond_store::blobs_in_folder(folder).map_err(LaunchError::Blobs),
+        Blobs::Bucket(place) => Ok(pond_store::blobs_in_bucket(place)?),
     }
 }
 

@@ -6,13 +6,17 @@ use async_trait::async_trait;
 use pond_core::config::ConfigStore;
 use pond_core::event::{EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
+use pond_core::keys::KeyStore;
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
-use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::sealing::KeyringStore;
 use pond_core::store::StoreError;
+use pond_core::usage::BudgetStore;
 
 /// A fact that travels in batches. The others are rare, and each is a transaction of its own.
 #[derive(Debug)]
@@ -133,7 +137,16 @@ impl Outcome {
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
 pub(crate) trait Backend:
-    RunReads + JobReads + EngineStore + PoolStore + ConfigStore + ProjectStore + KeyringStore
+    RunReads
+    + JobReads
+    + EngineStore
+    + RetentionStore
+    + PoolStore
+    + BudgetStore
+    + ConfigStore
+    + ProjectStore
+    + KeyStore
+    + KeyringStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;

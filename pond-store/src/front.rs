@@ -7,7 +7,8 @@ use pond_core::artifacts::Artifact;
 use pond_core::clock::Timestamp;
 use pond_core::config::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
 use pond_core::event::{EventNumber, NumberedEvent};
-use pond_core::id::{BootId, EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::id::{BootId, EngineId, JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::keys::{ApiKey, KeyOfProject, KeyStore};
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{
     ClaimRequest, ClaimedJob, Code, Enrolled, EnrolledWorker, JobRow, JobStore, Needs, Orchestrator, PoolStore,
@@ -15,12 +16,13 @@ use pond_core::pool::{
 };
 use pond_core::projects::{Project, ProjectDeleted, ProjectStore, Slug};
 use pond_core::runs::{
-    Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead, RunStore,
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter,
+    RunHead, RunStore,
 };
 use pond_core::scope::Scope;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::{Change, Store, StoreError};
-use pond_core::usage::UsageEntry;
+use pond_core::usage::{BudgetStore, Draw, Drawn, UsageEntry};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
@@ -153,6 +155,17 @@ impl<B: Backend> EngineStore for Front<B> {
 }
 
 #[async_trait]
+impl<B: Backend> RetentionStore for Front<B> {
+    async fn due_runs(&self, cutoff: Timestamp, page: PageRequest<RunId>) -> Result<Page<RunId, RunId>, StoreError> {
+        self.backend.due_runs(cutoff, page).await
+    }
+
+    async fn empty_run(&self, run: RunId, cutoff: Timestamp, limit: u32) -> Result<Emptied, StoreError> {
+        self.backend.empty_run(run, cutoff, limit).await
+    }
+}
+
+#[async_trait]
 impl<B: Backend> JobStore for Front<B> {
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
         if request.tokens.is_empty() || request.fits.is_empty() {
@@ -193,6 +206,13 @@ impl<B: Backend> JobStore for Front<B> {
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
         self.backend.job_counts(project).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> BudgetStore for Front<B> {
+    async fn draw(&self, draw: Draw) -> Result<Drawn, StoreError> {
+        self.backend.draw(draw).await
     }
 }
 
@@ -294,6 +314,29 @@ impl<B: Backend> ProjectStore for Front<B> {
 
     async fn delete_project(&self, id: ProjectId) -> Result<ProjectDeleted, StoreError> {
         self.backend.delete_project(id).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> KeyStore for Front<B> {
+    async fn add_key(&self, key: ApiKey) -> Result<bool, StoreError> {
+        self.backend.add_key(key).await
+    }
+
+    async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KeyOfProject>, StoreError> {
+        self.backend.key_by_hash(hash).await
+    }
+
+    async fn keys(&self, scope: Scope, page: PageRequest<KeyId>) -> Result<Page<ApiKey, KeyId>, StoreError> {
+        self.backend.keys(scope, page).await
+    }
+
+    async fn revoke_key(&self, scope: Scope, id: KeyId) -> Result<bool, StoreError> {
+        self.backend.revoke_key(scope, id).await
+    }
+
+    async fn touch_key(&self, id: KeyId, at: Timestamp, but_since: Timestamp) -> Result<bool, StoreError> {
+        self.backend.touch_key(id, at, but_since).await
     }
 }
 

@@ -1,14 +1,20 @@
 //! Whole-system stories, one file per domain.
 
+mod blobs;
 mod config;
 mod dialing;
+mod egress_config;
+mod flow;
 mod fuzz;
 mod http;
 mod idle;
+mod keys;
 mod orchestrators;
 mod pool;
 mod preflight;
 mod process;
 mod recovery;
+mod retention;
 mod runs;
 mod sources;
+mod tenants;

@@ -10,10 +10,12 @@ use tokio_util::io::ReaderStream;
 
 use super::Parts;
 use crate::artifacts::{BlobError, ByteStream};
-use crate::id::RunId;
+use crate::id::{ProjectId, RunId};
 use crate::runs::{BundleRef, Failure, FailureCode, Inputs};
 use crate::sealing::{Place, Sealed};
-use crate::sources::{self, BundleKey, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch, TreeError};
+use crate::sources::{
+    self, BundleKey, FolderScope, KeyRefused, Kind, Resolved, Source, SourceError, SourceFetch, SourceKey, TreeError,
+};
 
 /// What was fetched, and what to log of it.
 #[derive(Debug)]
@@ -23,13 +25,16 @@ pub(super) struct Fetched {
 }
 
 /// Fetches all sources of a run.
-pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<Fetched, Failure> {
+pub(super) async fn fetch(parts: &Parts, run: RunId, project: ProjectId, inputs: &Inputs) -> Result<Fetched, Failure> {
     let failed = |what: String| Failure::new(FailureCode::SourceFailed, what);
     let fetcher = parts
         .sources
         .as_ref()
         .ok_or_else(|| failed("this engine was built without sources".into()))?;
     let sources = stored_sources(parts, inputs).map_err(failed)?;
+    // Sources are never stored without it; what lost it must not read more than its submitter might.
+    let folders = inputs.folders.as_ref();
+    let folders = folders.ok_or_else(|| failed("the stored sources do not say whose they are".into()))?;
     let folder = work_folder(parts).map_err(|error| failed(format!("no folder to fetch to: {}", error.kind())))?;
     let tree = folder.path().join("tree");
     let mut resolved = Vec::with_capacity(sources.len());
@@ -41,7 +46,9 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<
             tree.join(&source.label)
         };
         let pin = pin(inputs, &sources, index);
-        let found = one(&**fetcher, source, pin, &into).await?;
+        let key = key(parts, project, source).await?;
+        let how = How { pin, folders };
+        let found = one(&**fetcher, source, key.as_ref(), how, &into).await?;
         lines.push(format!("{}: {}", source.label, found.as_str()));
         resolved.push(found);
     }
@@ -49,21 +56,53 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<
     Ok(Fetched { bundle, lines })
 }
 
-/// The commit to hold a source to: that of the run it repeats, or the `sha` that was sent with the only git source.
+/// What a source is fetched with, opened just before: what was good at submit may have been changed since.
+async fn key(parts: &Parts, project: ProjectId, source: &Source) -> Result<Option<SourceKey>, Failure> {
+    let key = parts.config.source_key(project, source).await.map_err(|error| {
+        tracing::warn!(%error, "a source's credential cannot be opened");
+        Failure::new(
+            FailureCode::SourceFailed,
+            format!("source {}: its credential cannot be opened", source.label),
+        )
+    })?;
+    key.map_err(|refused| {
+        let code = match refused {
+            KeyRefused::Place => FailureCode::SourceFailed,
+            KeyRefused::Missing | KeyRefused::Provider(_) | KeyRefused::Lacks(_) => FailureCode::CredentialMissing,
+        };
+        let name = source.credential().unwrap_or_default();
+        Failure::new(code, format!("source {}: credential '{name}' {refused}", source.label))
+    })
+}
+
+/// What to hold a source to: what the run that it repeats resolved, or the `sha` that was sent with the only git source. A
+/// folder is read as it is now.
 fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a str> {
-    if let Some(Resolved::Commit(commit)) = inputs.pins.get(index) {
-        return Some(commit);
+    match (&sources[index].kind, inputs.pins.get(index)) {
+        (Kind::GitHttps(_), Some(Resolved::Commit(hex)))
+        | (Kind::Tarball(_) | Kind::S3(_), Some(Resolved::Digest(hex))) => return Some(hex),
+        _ => {}
     }
     let is_git = |source: &&Source| matches!(source.kind, Kind::GitHttps(_));
     let only = sources.iter().filter(is_git).count() == 1 && is_git(&&sources[index]);
     inputs.sha.as_deref().filter(|_| only)
 }
 
-async fn one(fetcher: &dyn SourceFetch, source: &Source, pin: Option<&str>, into: &Path) -> Result<Resolved, Failure> {
-    // The service token alone names folders so far: a project's own keys come with their scopes.
-    let scope = FolderScope::Root;
+/// How a source is fetched.
+struct How<'a> {
+    pin: Option<&'a str>,
+    folders: &'a FolderScope,
+}
+
+async fn one(
+    fetcher: &dyn SourceFetch,
+    source: &Source,
+    key: Option<&SourceKey>,
+    how: How<'_>,
+    into: &Path,
+) -> Result<Resolved, Failure> {
     fetcher
-        .fetch(source, pin, &scope, into)
+        .fetch(source, key, how.pin, how.folders, into)
         .await
         .map_err(|error| Failure::new(error.failure_code(), format!("source {}: {error}", source.label)))
 }

@@ -10,6 +10,7 @@ use super::{Claim, JobPhase, JobRow};
 use crate::config::Owner;
 use crate::dispatch::{BundleOffer, CredentialRequest, Job};
 use crate::id::{JobId, RunId, WorkerId};
+use crate::runs::Unit;
 use crate::usage::Prices;
 
 /// What was decided when a claim was started; the job's row keeps it as JSON.
@@ -47,6 +48,14 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// What the job runs.
+    pub(crate) fn unit(&self) -> Unit {
+        Unit {
+            stage: self.stage,
+            area: self.area.and_then(|area| usize::try_from(area).ok()),
+        }
+    }
+
     /// What the store knows of a job's claim; none when it is not claimed, or its start was not written.
     pub(crate) fn of(row: &JobRow) -> Option<Self> {
         let JobPhase::Claimed { token, worker, .. } = row.phase else {
@@ -108,6 +117,13 @@ impl Claims {
             .filter(|held| held.run == run)
             .map(|held| held.job)
             .collect()
+    }
+
+    /// How many claims of a worker are at hand.
+    pub(crate) fn of_worker(&self, worker: WorkerId) -> u32 {
+        let held = self.lock();
+        let held = held.values().filter(|held| held.worker == worker).count();
+        u32::try_from(held).unwrap_or(u32::MAX)
     }
 
     /// Whether nobody is about to look after a run yet, of which jobs are held.

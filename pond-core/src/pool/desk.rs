@@ -1,12 +1,16 @@
 //! What the engine does for a worker, wherever it runs: hands jobs out, and takes in what comes of them. The link in process
 //! and the link through an orchestrator differ in how they name the worker and carry secrets, and in nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
+use super::budget::{self, Binding};
 use super::claims::{Decided, Held, Started};
 use super::{
-    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed, Serves,
+    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, JobStatus, Needs, Renewal,
+    Renewed, Serves,
 };
 use super::{bundle_token, resolve};
 use crate::artifacts::{Artifact, ByteStream};
@@ -14,16 +18,17 @@ use crate::config::{Model, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, JobModel, Report, SignedJob, Telemetry, Upload,
 };
-use crate::engine::{Draft, Parts, blob_key, bundle_key, end, settle, stale_claim, take_back};
+use crate::engine::{
+    Draft, Limits, Loaded, Parts, blob_key, bundle_key, end, parsed, prompt, settle, stale_claim, take_back,
+};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{BootId, WorkerId};
 use crate::logs::LogLine;
 use crate::runs::executors::{SandboxBlock, Swarm, Work};
-use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
+use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, StagePhase, Transition, Unit};
 use crate::scope::Scope;
 use crate::sources::BundleKey;
-use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
-use crate::workflow::Budget;
+use crate::usage::{Amounts, Granted, ModelCall, Prices, UsageEntry, UsageTotals};
 
 /// Who takes jobs.
 #[derive(Debug, Clone, Copy)]
@@ -93,17 +98,27 @@ impl Desk {
     /// Writes the start of a claimed job, or its end when what it names cannot be resolved any more.
     async fn start(&self, taker: Taker<'_>, claimed: ClaimedJob) -> Result<Option<Started>> {
         let ClaimedJob { job: row, token } = claimed;
-        let index = usize::try_from(row.stage).unwrap_or(usize::MAX);
+        let unit = Unit::of(&row);
         let (parts, settings) = (&self.parts, &self.parts.settings);
         let effective = parts.config.effective(row.project).await?;
-        let executor = parts
-            .ledger
-            .look(row.run, |loaded| loaded.definition.stages[index].executor.clone())
-            .await?;
+        let look = |loaded: &Loaded| {
+            let executor = loaded.definition.stages[unit.stage].executor.clone();
+            (executor, Binding::of(loaded, unit.stage, settings))
+        };
+        let (executor, binding) = parts.ledger.look(row.run, look).await?;
         let Work::Pool(swarm) = executor.work() else {
             return Err(Error::internal("a job of an engine stage"));
         };
-        let resolved = resolve(swarm, &effective, settings);
+        let resolved = resolve(swarm, &effective, settings).and_then(|(sandbox, resolution)| {
+            budget::enforceable(&binding.tighter(), resolution.model.as_ref().map(|found| &found.record))?;
+            Ok((sandbox, resolution))
+        });
+        let resolved = match resolved {
+            Ok((sandbox, resolution)) => prompt(parts, row.run, unit)
+                .await?
+                .map(|prompt| (sandbox, resolution, prompt)),
+            Err(failure) => Err(failure),
+        };
         let models: Vec<Model> = effective.models().map(|model| model.record.clone()).collect();
         let variables = effective.variables();
         let guard = Guard {
@@ -113,10 +128,10 @@ impl Desk {
         };
         let started = parts.ledger.change(row.run, |draft| {
             draft.guard = Some(guard.clone());
-            let (sandbox, resolution) = match &resolved {
+            let (sandbox, resolution, prompt) = match &resolved {
                 Ok(resolved) => resolved,
                 Err(failure) => {
-                    end(draft, row.id, index, StageOutcome::Failed(failure.clone()))?;
+                    end(draft, row.id, unit, StageOutcome::Failed(failure.clone()))?;
                     settle(draft, &Default::default(), settings)?;
                     return Ok(None);
                 }
@@ -125,18 +140,19 @@ impl Desk {
                 at: draft.now,
                 worker: Some(taker.worker),
             };
-            draft.apply(Transition::Stage { index, event })?;
+            draft.apply(Transition::unit(unit, event))?;
             let making = Making {
                 row: &row,
                 token: &token,
                 taker,
                 swarm,
+                prompt,
                 sandbox,
                 resolution,
                 models: &models,
                 variables: &variables,
             };
-            let job = self.job(draft, index, making)?;
+            let job = self.job(draft, unit, making)?;
             let (started, held) = self.decide(&row, &token, job, resolution, taker.place)?;
             let record = serde_json::to_string(&held.decided).map_err(|error| Error::internal(error.to_string()))?;
             draft.job(JobChange::Dispatch(row.id, record));
@@ -148,19 +164,20 @@ impl Desk {
         }))
     }
 
-    fn job(&self, draft: &Draft<'_>, index: usize, making: Making<'_>) -> Result<Job> {
+    fn job(&self, draft: &Draft<'_>, unit: Unit, making: Making<'_>) -> Result<Job> {
         let Making {
             row,
             token,
             taker,
             swarm,
+            prompt,
             sandbox,
             resolution,
             models,
             variables,
         } = making;
         let settings = &self.parts.settings;
-        let stage = &draft.definition.stages[index];
+        let Limits { timeout, budget } = draft.limits(unit, settings);
         let state = draft.state();
         let JobPhase::Claimed { lease_until, .. } = row.phase else {
             return Err(Error::internal("a claimed job that is not"));
@@ -170,15 +187,15 @@ impl Desk {
             id: row.id,
             run: row.run,
             project: row.project,
-            stage: stage.key.clone(),
-            substage: None,
-            attempt: state.stages[index].phase.attempt(),
+            stage: draft.definition.key(unit.stage).to_owned(),
+            substage: unit.substage(),
+            attempt: state.phase_of(unit).map_or(0, StagePhase::attempt),
             claim: token.clone(),
             lease_until,
             worker: taker.worker,
             harness: resolution.harness.record.key.clone(),
             command: resolution.harness.record.command_template.clone(),
-            prompt: swarm.prompt.clone(),
+            prompt: prompt.to_owned(),
             files: resolution.harness.record.files.clone(),
             env: variables.clone(),
             sandbox: sandbox.clone(),
@@ -189,10 +206,10 @@ impl Desk {
                 .as_ref()
                 .map(|bundle| self.offer(row, token, bundle, taker.place)),
             base: state.bundle.as_ref().map(base),
-            budget: Budget::default(),
-            parse: None,
-            writes_artifact: None,
-            timeout: stage.timeout.unwrap_or(settings.stage_timeout),
+            budget,
+            parse: swarm.parse.clone(),
+            writes_artifact: swarm.writes_artifact.clone(),
+            timeout,
             cancel_grace: settings.cancel_grace,
             artifact_cap: settings.artifact_cap,
         })
@@ -289,6 +306,7 @@ impl Desk {
             log_bytes: 0,
             guard: Some(self.guard(claim)),
             piece,
+            ids: Vec::new(),
             artifacts: Vec::new(),
             usage: Vec::new(),
         }
@@ -309,6 +327,23 @@ impl Desk {
                 self.forget(&beat.claim);
                 BeatAnswer::Stale
             }
+        })
+    }
+
+    /// What it means that a claim which is over reports: the same again is known; another report comes too late. None when it
+    /// was not this claim that the job ended under.
+    async fn finished_before(&self, claim: &Claim, report: &Report) -> Option<Result<()>> {
+        let row = self.parts.store.job(claim.job).await.ok()??;
+        let before = row.dispatch.filter(|_| row.phase.status() == JobStatus::Ended)?;
+        if !before.starts_with(&hex::encode(claim.token.hash())) {
+            return None;
+        }
+        Some(match before == told(claim, report) {
+            true => Ok(()),
+            false => Err(Error::conflict(
+                Conflict::AlreadyTerminal,
+                "the job ended in another way",
+            )),
         })
     }
 
@@ -337,12 +372,31 @@ impl Desk {
         accepted(appended.await?)
     }
 
-    /// Adds model calls.
+    /// Adds model calls, each once however often it is told.
     pub(crate) async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
         let held = self.held(claim).await?;
-        let mut append = self.append(&held, claim, Some(("telemetry".into(), telemetry.seq)));
-        append.usage = usage(&held, &telemetry.calls);
-        accepted(self.parts.ledger.append(append, |_, _| {}).await?)
+        if telemetry.calls.len() > Telemetry::MOST {
+            let most = Telemetry::MOST;
+            return Err(Error::invalid("/events", format!("expected {most} events at most")));
+        }
+        let mut calls = once_each(telemetry.calls);
+        // Told again are those that an earlier call brought, of which there are ever fewer.
+        while !calls.is_empty() {
+            let mut append = self.append(&held, claim, None);
+            append.ids = calls.iter().map(|call| call.id).collect();
+            append.usage = usage(&held, &calls);
+            match self.parts.ledger.append(append, |_, _| {}).await? {
+                Appended::Told(ids) => calls.retain(|call| !ids.contains(&call.id)),
+                appended => return accepted(appended),
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws a slice of the budgets of the job's run and stage.
+    pub(crate) async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted> {
+        let held = self.held(claim).await?;
+        budget::draw(&self.parts, held.run, held.stage, self.guard(claim), want).await
     }
 
     /// Keeps a file.
@@ -414,20 +468,30 @@ impl Desk {
 
     /// The job is over.
     pub(crate) async fn finish(&self, claim: &Claim, report: &Report) -> Result<()> {
-        let held = self.held(claim).await?;
+        let held = match self.held(claim).await {
+            Ok(held) => held,
+            Err(stale @ Error::Conflict { .. }) => {
+                return self.finished_before(claim, report).await.unwrap_or(Err(stale));
+            }
+            Err(error) => return Err(error),
+        };
         let row = self.parts.store.job(claim.job).await?.ok_or_else(stale_claim)?;
+        let told = told(claim, report);
         let settings = &self.parts.settings;
+        let ended = budget::judged(&self.parts, held.run, held.stage, report.end.clone()).await?;
         let finished = self.parts.ledger.change(held.run, |draft| {
             draft.guard = Some(self.guard(claim));
             let cancelled = draft.state().cancel_requested_at.is_some();
-            let outcome = match &report.end {
+            let outcome = match &ended {
                 JobEnd::Done => StageOutcome::Done,
                 JobEnd::Failed(failure) => StageOutcome::Failed(failure.clone()),
                 JobEnd::Cancelled if cancelled => StageOutcome::Cancelled,
                 // The worker leaves: another one takes the job on.
                 JobEnd::Cancelled => return take_back(draft, &row, settings),
             };
-            end(draft, claim.job, held.stage, outcome)?;
+            end(draft, claim.job, held.unit(), outcome)?;
+            parsed(draft, held.unit(), report.parse)?;
+            draft.job(JobChange::Reported(claim.job, told.clone()));
             settle(draft, &Default::default(), settings)?;
             Ok(())
         });
@@ -447,6 +511,12 @@ impl Desk {
     }
 }
 
+/// A report under its claim, so that the same one is told from another.
+fn told(claim: &Claim, report: &Report) -> String {
+    let digest = Sha256::digest(format!("{report:?}"));
+    format!("{}:{}", hex::encode(claim.token.hash()), hex::encode(digest))
+}
+
 /// What a job is made from.
 #[derive(Clone, Copy)]
 struct Making<'a> {
@@ -454,6 +524,7 @@ struct Making<'a> {
     token: &'a ClaimToken,
     taker: Taker<'a>,
     swarm: &'a Swarm,
+    prompt: &'a str,
     sandbox: &'a SandboxBlock,
     resolution: &'a Resolution,
     models: &'a [Model],
@@ -494,6 +565,13 @@ fn prices(resolution: &Resolution, models: &[Model]) -> BTreeMap<String, Prices>
     same.map(price).chain([price(own)]).collect()
 }
 
+/// Calls without those whose id stands before them already.
+fn once_each(mut calls: Vec<ModelCall>) -> Vec<ModelCall> {
+    let mut seen = HashSet::with_capacity(calls.len());
+    calls.retain(|call| seen.insert(call.id));
+    calls
+}
+
 fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
     let mut entries: BTreeMap<&str, UsageTotals> = BTreeMap::new();
     for call in calls {
@@ -522,7 +600,7 @@ fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
 
 fn accepted(appended: Appended) -> Result<()> {
     match appended {
-        Appended::At { .. } | Appended::Known => Ok(()),
+        Appended::At { .. } | Appended::Known | Appended::Told(_) => Ok(()),
         Appended::Gap { expected } => Err(Error::conflict(
             Conflict::ChunkGap { expected },
             format!("expected piece {expected}"),

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::RunState;
+use crate::body::{Faults, Object};
 use crate::clock::Timestamp;
 use crate::event::EventNumber;
 use crate::id::{EngineId, ProjectId, RunId};
+use crate::keys::Area;
+use crate::usage::Pico;
+use crate::workflow::Budget;
 
 /// A definition as it is stored: once per digest, whoever uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +37,9 @@ pub struct Inputs {
     /// The sources as submitted (checked, without secrets).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Box<RawValue>>,
+    /// The folders that the submitter might name; there where sources are, and kept by a retry whoever asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folders: Option<crate::sources::FolderScope>,
     /// The budget as submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Box<RawValue>>,
@@ -47,11 +55,34 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// The budget of the run: as submitted, and `default_usd` where that bounds no model call.
+    pub fn budget(&self, default_usd: Option<Pico>) -> Budget {
+        let raw = self
+            .budget
+            .as_deref()
+            .map(|raw| serde_json::from_str::<Value>(raw.get()));
+        let faults = Faults::new();
+        let read = |value: &Value| Object::read(value, "/budget", &faults).map(Budget::read);
+        // What was admitted reads.
+        let budget = raw
+            .and_then(Result::ok)
+            .and_then(|value| read(&value))
+            .unwrap_or_default();
+        match default_usd {
+            Some(_) if !budget.bounds_models() => Budget {
+                usd: default_usd,
+                ..budget
+            },
+            _ => budget,
+        }
+    }
+
     /// Whether there are none, as for many runs; then nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.sha.is_none()
             && self.context.is_none()
             && self.sources.is_none()
+            && self.folders.is_none()
             && self.budget.is_none()
             && self.pins.is_empty()
             && self.retry_of.is_none()
@@ -84,6 +115,14 @@ pub struct RunHead {
     pub log_bytes: u64,
     /// The engine that drives it.
     pub owner: EngineId,
+}
+
+impl RunHead {
+    /// The family that it is of: whoever may read or write there may read or cancel it.
+    pub fn area(&self) -> Area {
+        // Runs that stand for records of the other families come with those.
+        Area::Runs
+    }
 }
 
 /// A run with its definition.

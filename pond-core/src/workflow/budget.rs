@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::body::Object;
-use crate::usage::{Pico, Price, UsageTotals};
+use crate::usage::{Pico, Price, Slice, UsageTotals};
 
 /// The most that may be spent; a limit that is absent does not bind. Attempts add up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,9 +39,32 @@ impl Budget {
         self.usd.is_some() || self.tokens.is_some() || self.calls.is_some()
     }
 
+    /// The bounds on model calls.
+    pub fn slice(&self) -> Slice {
+        Slice {
+            usd: self.usd,
+            tokens: self.tokens,
+            calls: self.calls,
+        }
+    }
+
     /// How long it may take.
     pub fn wall(&self) -> Option<Duration> {
         self.wall_sec.map(Duration::from_secs)
+    }
+
+    /// Of each limit the lower one.
+    #[must_use]
+    pub fn tighter(self, other: Self) -> Self {
+        fn lower<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+            one.into_iter().chain(other).min()
+        }
+        Self {
+            usd: lower(self.usd, other.usd),
+            tokens: lower(self.tokens, other.tokens),
+            calls: lower(self.calls, other.calls),
+            wall_sec: lower(self.wall_sec, other.wall_sec),
+        }
     }
 
     /// What `spent` has crossed, as a failure's message tells it: the limit and the spend.
@@ -55,6 +78,17 @@ impl Budget {
         }
         let calls = self.calls.filter(|limit| spent.calls > *limit)?;
         Some(format!("{} calls were made of {calls}", spent.calls))
+    }
+
+    /// What was spent of each limit, as a failure's message tells it where none was crossed; none when nothing binds.
+    pub fn spent(&self, spent: &UsageTotals) -> Option<String> {
+        let usd = self.usd.map(|usd| format!("{} of {usd} USD", spent.cost));
+        let tokens = self
+            .tokens
+            .map(|limit| format!("{} tokens of {limit}", spent.tokens.total()));
+        let calls = self.calls.map(|limit| format!("{} calls of {limit}", spent.calls));
+        let told: Vec<String> = [usd, tokens, calls].into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join(", "))
     }
 
     /// Reads the object `{usd?, tokens?, calls?, wall_sec?}`, each above 0.
@@ -125,6 +159,18 @@ mod tests {
                 "/budget/wall_sec"
             ]
         );
+    }
+
+    #[test]
+    fn the_tighter_of_two_budgets_has_the_lower_of_each_limit() {
+        let budget = |tokens, calls| Budget {
+            tokens,
+            calls,
+            ..Budget::default()
+        };
+        let both = budget(Some(5), None).tighter(budget(Some(3), Some(1)));
+        assert_eq!(both, budget(Some(3), Some(1)));
+        assert_eq!(both.tighter(Budget::default()), both);
     }
 
     #[test]

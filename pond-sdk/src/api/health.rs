@@ -32,6 +32,12 @@ open_enum! {
 pub struct Principal {
     /// What kind of caller.
     pub kind: PrincipalKind,
+    /// Id of the key, for a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// Its name, for a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The one project it may touch, for a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<String>,

@@ -8,6 +8,7 @@ mod artifacts;
 mod config;
 mod events;
 mod health;
+mod keys;
 mod logs;
 mod open_enum;
 mod pool;
@@ -20,11 +21,13 @@ mod workflow;
 
 pub use artifacts::{Artifact, ArtifactList};
 pub use config::{
-    Credential, CredentialList, Harness, HarnessFile, HarnessFromPreset, HarnessList, HarnessPreset, HarnessPresetList,
-    Model, ModelList, PutCredential, PutHarness, PutModel, PutVariable, Scope, Variable, VariableList,
+    Credential, CredentialList, EgressAction, EgressRule, EgressRuleList, Harness, HarnessFile, HarnessFromPreset,
+    HarnessList, HarnessPreset, HarnessPresetList, Model, ModelList, PutCredential, PutEgressRule, PutHarness,
+    PutModel, PutVariable, Scope, Variable, VariableList,
 };
 pub use events::{Event, EventBody, StatusChange, StatusScope};
 pub use health::{Health, Principal, PrincipalKind, Whoami};
+pub use keys::{CreateKey, CreatedKey, Key, KeyList};
 pub use logs::{LogLine, LogList, LogSource, LogStream};
 pub use pool::{
     Acknowledged, BundleToken, CreateEnrollmentCode, CreatePairingCode, Drain, DrawBudget, DrawnBudget, Enroll,

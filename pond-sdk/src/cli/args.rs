@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{completions, credential, harness, model, project, run, variable};
+use super::{completions, credential, egress, harness, keys, model, project, run, variable};
 use crate::Secret;
 
 /// How to reach the server, and how to answer.
@@ -48,6 +48,8 @@ pub enum ClientVerb {
     Run(Connected<run::RunArgs>),
     /// Keys of model providers, git hosts and object stores
     Credential(Connected<credential::CredentialArgs>),
+    /// Where sandboxes may connect to
+    Egress(Connected<egress::EgressArgs>),
     /// How agents are started
     Harness(Connected<harness::HarnessArgs>),
     /// Models, their credentials and prices
@@ -56,6 +58,8 @@ pub enum ClientVerb {
     Variable(Connected<variable::VariableArgs>),
     /// Projects
     Project(Connected<project::ProjectArgs>),
+    /// API keys of projects
+    Keys(Connected<keys::KeysArgs>),
     /// Show who the token belongs to, and which server answers
     Whoami(Connection),
     /// Write a completion script for a shell
@@ -70,10 +74,12 @@ impl ClientVerb {
         match self {
             Self::Run(verb) => &verb.connection,
             Self::Credential(verb) => &verb.connection,
+            Self::Egress(verb) => &verb.connection,
             Self::Harness(verb) => &verb.connection,
             Self::Model(verb) => &verb.connection,
             Self::Variable(verb) => &verb.connection,
             Self::Project(verb) => &verb.connection,
+            Self::Keys(verb) => &verb.connection,
             Self::Completions(verb) => &verb.connection,
             Self::Whoami(connection) | Self::Version(connection) => connection,
         }

@@ -11,9 +11,11 @@ mod completions;
 mod connect;
 mod console;
 mod credential;
+mod egress;
 mod exit;
 mod harness;
 mod io;
+mod keys;
 mod model;
 mod project;
 mod prompt;
@@ -51,10 +53,12 @@ async fn dispatch(verb: ClientVerb, program: Program, console: &mut Console) -> 
     match verb {
         ClientVerb::Run(Connected { connection, args }) => run::run(args, &connection, console).await,
         ClientVerb::Credential(Connected { connection, args }) => credential::run(args, &connection, console).await,
+        ClientVerb::Egress(Connected { connection, args }) => egress::run(args, &connection, console).await,
         ClientVerb::Harness(Connected { connection, args }) => harness::run(args, &connection, console).await,
         ClientVerb::Model(Connected { connection, args }) => model::run(args, &connection, console).await,
         ClientVerb::Variable(Connected { connection, args }) => variable::run(args, &connection, console).await,
         ClientVerb::Project(Connected { connection, args }) => project::run(args, &connection, console).await,
+        ClientVerb::Keys(Connected { connection, args }) => keys::run(args, &connection, console).await,
         ClientVerb::Whoami(connection) => whoami::whoami(&connection, console).await,
         ClientVerb::Completions(verb) => completions::run(&verb.args, program, console),
         ClientVerb::Version(_) => whoami::version(&program, console),

@@ -8,6 +8,6 @@ mod range;
 
 pub(crate) use body::{JsonBody, JsonText, MaybeJson, NoBody};
 pub(crate) use cursor::write_cursor;
-pub(crate) use path::{ArtifactPath, EntryName, JobPath, OrchestratorPath, ProjectPath, RunPath, WorkerPath};
+pub(crate) use path::{ArtifactPath, EntryName, JobPath, KeyPath, OrchestratorPath, ProjectPath, RunPath, WorkerPath};
 pub(crate) use query::{Param, Query};
 pub(crate) use range::byte_range;

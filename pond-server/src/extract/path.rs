@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use pond_core::Error;
 use pond_core::artifacts::ArtifactName;
-use pond_core::id::{JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::id::{JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
 
 use crate::error::Refusal;
 
@@ -29,6 +29,8 @@ id_paths! {
     RunPath(RunId, "run");
     /// The project of a path.
     ProjectPath(ProjectId, "project");
+    /// The API key of a path.
+    KeyPath(KeyId, "key");
     /// The job of a path.
     JobPath(JobId, "job");
     /// The worker of a path.

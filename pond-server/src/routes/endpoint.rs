@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::handler::Handler;
+use axum::http::request::Parts;
 use axum::http::{Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use pond_core::keys::{Action, Area, Principal, may};
 use tower::ServiceBuilder;
 use tower_http::compression::predicate::Predicate;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -18,9 +20,9 @@ use tower_http::map_request_body::MapRequestBodyLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
-use crate::auth::{Access, admit, orchestrator_token};
+use crate::auth::{Access, Need, admits, identify, orchestrator_token};
 use crate::error::Refusal;
-use crate::extract::{Param, Query};
+use crate::extract::{Param, Query, RunPath};
 use crate::openapi::Shape;
 use crate::state::AppState;
 
@@ -179,51 +181,66 @@ impl Routes {
 }
 
 /// Before a body is read or anything looked up: whether the caller may, then whether the query is one.
-async fn guard(
-    State((state, endpoint)): State<(AppState, Arc<Endpoint>)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let admitted = match endpoint.access {
-        Access::Orchestrator => relayed(&state, &endpoint, &mut request).await,
-        _ => admitted(&state, &endpoint, &request),
-    };
-    let mut answer = match admitted {
-        Ok(principal) => {
-            if let Some(principal) = principal {
-                request.extensions_mut().insert(principal);
-            }
-            request.extensions_mut().insert(endpoint.clone());
-            next.run(request).await
-        }
+async fn guard(State((state, endpoint)): State<(AppState, Arc<Endpoint>)>, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let mut answer = match admitted(&state, &endpoint, &mut head).await {
+        Ok(caller) => pass(caller, &endpoint, Request::from_parts(head, body), next).await,
         Err(refusal) => refusal.into_response(),
     };
     answer.extensions_mut().insert(endpoint);
     answer
 }
 
-/// Lets an orchestrator in, and hands its way into the engine on.
-async fn relayed(
-    state: &AppState,
-    endpoint: &Endpoint,
-    request: &mut Request,
-) -> Result<Option<crate::auth::Principal>, Refusal> {
-    let token = orchestrator_token(request.headers(), request.uri())?;
-    let remote = state.pond().pool().remote(&token).await?.ok_or(Refusal::UnknownToken)?;
-    Query::check(request.uri(), endpoint.params)?;
-    request.extensions_mut().insert(remote);
-    Ok(None)
+/// An admitted request on its way to its handler, and the answer on its way back: what must see each of them, with the caller
+/// and the route, stands here. No caller: the route is open.
+async fn pass(caller: Option<Principal>, endpoint: &Arc<Endpoint>, mut request: Request, next: Next) -> Response {
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    request.extensions_mut().insert(endpoint.clone());
+    next.run(request).await
 }
 
-fn admitted(
+async fn admitted(state: &AppState, endpoint: &Endpoint, head: &mut Parts) -> Result<Option<Principal>, Refusal> {
+    let need = endpoint.access.need(state.open_metrics());
+    let caller = match need {
+        Need::Nothing => None,
+        Need::Orchestrator => {
+            let token = orchestrator_token(&head.headers, &head.uri)?;
+            let remote = state.pond().pool().remote(&token).await?.ok_or(Refusal::UnknownToken)?;
+            // Its way into the engine is handed on.
+            head.extensions.insert(remote);
+            None
+        }
+        Need::Action(_) | Need::OfRun(_) => {
+            let keys = state.pond().keys();
+            let caller = identify(state.tokens(), keys, &head.headers, &head.uri).await?;
+            admits(&caller, need)?;
+            Some(caller)
+        }
+    };
+    if let (Some(caller), Need::OfRun(of)) = (&caller, need) {
+        may_touch_run(state, caller, of, head).await?;
+    }
+    Query::check(&head.uri, endpoint.params)?;
+    Ok(caller)
+}
+
+/// Whether a caller may do this to the run of the path. One who may to all runs of its project need not wait for a look-up; of
+/// all others, a run that is not there is told as such before the scope that it would need.
+async fn may_touch_run(
     state: &AppState,
-    endpoint: &Endpoint,
-    request: &Request,
-) -> Result<Option<crate::auth::Principal>, Refusal> {
-    let (headers, uri) = (request.headers(), request.uri());
-    let principal = admit(state.tokens(), endpoint.access, state.open_metrics(), headers, uri)?;
-    Query::check(uri, endpoint.params)?;
-    Ok(principal)
+    caller: &Principal,
+    of: fn(Area) -> Action,
+    head: &mut Parts,
+) -> Result<(), Refusal> {
+    let may = |area| may(caller, of(area), caller.scope());
+    if Area::OF_RUNS.into_iter().all(|area| may(area).is_ok()) {
+        return Ok(());
+    }
+    let RunPath(id) = RunPath::from_request_parts(head, state).await?;
+    let run = state.pond().runs().get(caller.scope(), id).await?;
+    Ok(may(run.head.area())?)
 }
 
 /// Text of ours is compressed; downloads and live streams go as they are.

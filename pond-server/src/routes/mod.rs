@@ -1,8 +1,11 @@
 //! Every path, in one table. A line says who may call, what the query may hold, and how the document describes it.
 
+#[cfg(test)]
+mod access_table;
 mod admin;
 mod endpoint;
 mod health;
+mod keys;
 mod metrics;
 mod pool;
 mod preflight;
@@ -17,7 +20,7 @@ use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
 
 pub(crate) use self::endpoint::{Endpoint, Given, Routes};
-use crate::auth::Access::{Admin, Caller, Metrics, Open, Orchestrator, ReadRuns, WriteRuns};
+use crate::auth::Access::{Admin, Caller, Metrics, Open, Orchestrator, ReadRun, ReadRuns, WriteRun, WriteRuns};
 use crate::error::Refusal;
 use crate::openapi;
 use crate::state::AppState;
@@ -62,16 +65,17 @@ fn table() -> Routes {
     r.post("/v1/runs", WriteRuns, runs::create).takes::<api::CreateRun>().up_to(LARGE).gives::<api::Run>(201).about("Creates a run and starts it");
     r.get("/v1/runs", ReadRuns, runs::list).query(runs::LIST).gives::<api::RunList>(200).about("Lists runs, newest first");
     r.post("/v1/runs/preflight", WriteRuns, preflight::preflight).query(preflight::QUERY).takes::<api::CreateRun>().up_to(LARGE).gives::<api::Preflight>(200).about("Tells what would keep a run from running well; creates nothing");
-    r.get("/v1/runs/{id}", ReadRuns, runs::get).gives::<api::RunDetail>(200).about("Shows a run and its stages");
-    r.get("/v1/runs/{id}/logs", ReadRuns, runs::logs).query(runs::LOGS).gives::<api::LogList>(200).about("Reads the log by the page; with Accept: application/x-ndjson all of it as a stream of lines");
-    r.get("/v1/runs/{id}/events", ReadRuns, runs::events).streams("text/event-stream").about("Follows a run until it ends; resumes by Last-Event-ID");
-    r.get("/v1/runs/{id}/usage", ReadRuns, runs::usage).gives::<api::Usage>(200).about("Shows calls, tokens and cost");
-    r.get("/v1/runs/{id}/artifacts", ReadRuns, runs::artifacts).query(runs::ARTIFACTS).gives::<api::ArtifactList>(200).about("Lists the files that a run left");
-    r.get("/v1/runs/{id}/artifacts/{name}", ReadRuns, runs::artifact).query(runs::ARTIFACT).streams("application/octet-stream").about("Reads a file that a run left, or a range of it");
-    r.post("/v1/runs/{id}/cancel", WriteRuns, runs::cancel).gives::<api::Run>(202).about("Asks for a run's cancel; an ended run is answered with 200, unchanged");
+    r.get("/v1/runs/{id}", ReadRun, runs::get).gives::<api::RunDetail>(200).about("Shows a run and its stages");
+    r.get("/v1/runs/{id}/logs", ReadRun, runs::logs).query(runs::LOGS).gives::<api::LogList>(200).about("Reads the log by the page; with Accept: application/x-ndjson all of it as a stream of lines");
+    r.get("/v1/runs/{id}/events", ReadRun, runs::events).streams("text/event-stream").about("Follows a run until it ends; resumes by Last-Event-ID");
+    r.get("/v1/runs/{id}/usage", ReadRun, runs::usage).gives::<api::Usage>(200).about("Shows calls, tokens and cost");
+    r.get("/v1/runs/{id}/artifacts", ReadRun, runs::artifacts).query(runs::ARTIFACTS).gives::<api::ArtifactList>(200).about("Lists the files that a run left");
+    r.get("/v1/runs/{id}/artifacts/{name}", ReadRun, runs::artifact).query(runs::ARTIFACT).streams("application/octet-stream").about("Reads a file that a run left, or a range of it");
+    r.post("/v1/runs/{id}/cancel", WriteRun, runs::cancel).gives::<api::Run>(202).about("Asks for a run's cancel; an ended run is answered with 200, unchanged");
     r.post("/v1/runs/{id}/retry", WriteRuns, runs::retry).gives::<api::Run>(201).about("Starts a new run like this one, on the same resolved sources");
     // Admin config
     admin::entries::<api::Credential>(&mut r, "/v1/admin/credentials", "/v1/admin/credentials/{name}");
+    admin::entries::<api::EgressRule>(&mut r, "/v1/admin/egress", "/v1/admin/egress/{name}");
     admin::entries::<api::Harness>(&mut r, "/v1/admin/harnesses", "/v1/admin/harnesses/{name}").up_to(LARGE);
     admin::entries::<api::Model>(&mut r, "/v1/admin/models", "/v1/admin/models/{name}");
     admin::entries::<api::Variable>(&mut r, "/v1/admin/variables", "/v1/admin/variables/{name}");
@@ -81,6 +85,10 @@ fn table() -> Routes {
     r.post("/v1/admin/projects", Admin, projects::create).takes::<api::CreateProject>().gives::<api::Project>(201).about("Creates a project");
     r.get("/v1/admin/projects", Admin, projects::list).query(projects::LIST).gives::<api::ProjectList>(200).about("Lists projects");
     r.delete("/v1/admin/projects/{id}", Admin, projects::delete).about("Deletes a project that has neither runs nor config");
+    // Keys
+    r.post("/v1/keys", Admin, keys::create).takes::<api::CreateKey>().gives::<api::CreatedKey>(201).about("Makes a key of a project; the key itself is shown here and nowhere else");
+    r.get("/v1/keys", Admin, keys::list).query(keys::LIST).gives::<api::KeyList>(200).about("Lists keys, newest first");
+    r.delete("/v1/keys/{id}", Admin, keys::revoke).about("Revokes a key: from now on it opens nothing");
     // The pool, for operators
     r.post("/v1/admin/pool/pairing-codes", Admin, pool::pairing_code).takes::<api::CreatePairingCode>().gives::<api::PoolCode>(201).about("Mints a code that pairs one orchestrator");
     r.get("/v1/admin/pool/orchestrators", Admin, pool::orchestrators).query(pool::LIST).gives::<Vec<api::Orchestrator>>(200).about("Lists orchestrators; the next page is in Link");
@@ -98,6 +106,8 @@ fn table() -> Routes {
     r.post("/v1/orch/enrollment/consume", Orchestrator, pool::consume).takes::<api::Enroll>().gives::<api::Enrolled>(200).about("Lets a worker in by its code, and pins its keys");
     r.post("/v1/orch/jobs/{id}/state", Orchestrator, pool::state).takes::<api::JobState>().gives::<api::Acknowledged>(200).about("Tells how a job stands");
     r.post("/v1/orch/jobs/{id}/chunk", Orchestrator, pool::chunk).takes::<api::LogChunk>().up_to(CHUNK).gives::<api::Acknowledged>(200).about("Adds log lines of a job");
+    r.post("/v1/orch/jobs/{id}/budget", Orchestrator, pool::budget).takes::<api::DrawBudget>().gives::<api::DrawnBudget>(200).about("Draws a slice of the budgets of a job's run and stage");
+    r.post("/v1/orch/jobs/{id}/telemetry", Orchestrator, pool::telemetry).takes::<api::TelemetryBatch>().gives::<api::Acknowledged>(200).about("Tells of model calls; an event that was told before is ignored");
     r.post("/v1/orch/jobs/{id}/artifacts", Orchestrator, pool::artifact).query(pool::ARTIFACT).gives::<api::Acknowledged>(200).about("Keeps a file of a job: raw bytes with X-Content-SHA256");
     r.post("/v1/orch/seal", Orchestrator, pool::seal).takes::<api::OfJob>().gives::<api::SealedBox>(200).about("Seals a job's secrets to its worker");
     r.post("/v1/orch/bundle/token", Orchestrator, pool::bundle_token).takes::<api::OfJob>().gives::<api::BundleToken>(200).about("Offers the sources of a job");
@@ -109,6 +119,6 @@ fn table() -> Routes {
     r.get("/health/live", Open, health::live).gives::<api::Health>(200).about("Whether the process answers");
     r.get("/health/ready", Open, health::ready).gives::<api::Health>(200).about("Whether the store answers");
     r.get("/metrics", Metrics, metrics::metrics).streams("text/plain").about("Counters, as Prometheus text");
-    // Next: /v1/keys, /v1/admin/{egress,audit,backup,keyring}, runs/{id}/{egress,reach,receipt}.
+    // Next: /v1/admin/{audit,backup,keyring}, runs/{id}/{egress,reach,receipt}.
     r
 }

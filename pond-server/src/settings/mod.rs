@@ -4,6 +4,7 @@
 //! once. An unknown `POND_*` is a warning, and so is one that this version does not serve yet, unless it guards something:
 //! who sets that one relies on it.
 
+mod bucket;
 mod engine;
 mod reader;
 mod server;
@@ -17,11 +18,11 @@ use std::collections::BTreeMap;
 pub use self::reader::BadSetting;
 use self::reader::Reader;
 pub use self::server::ServerSettings;
-pub use self::shell::ShellSandbox;
 pub use self::sources::SourceSettings;
 pub use self::store::{Blobs, RootKey, StoreSettings};
 pub use self::worker::PoolSettings;
 use pond_core::EngineSettings;
+use pond_worker::host::ShellSandbox;
 
 /// An environment.
 pub type Environment = BTreeMap<String, String>;
@@ -102,11 +103,14 @@ impl Settings {
     /// All bad settings.
     pub fn read(environment: &Environment, role: Role) -> Result<Self, Vec<BadSetting>> {
         let mut reader = Reader::new(environment);
-        let store = store::read(&mut reader);
+        let mut store = store::read(&mut reader);
         let server = server::read(&mut reader);
         let engine = engine::read(&mut reader, &store);
         let shell = shell::read(&mut reader);
         let sources = sources::read(&mut reader, &engine);
+        if let Blobs::Bucket(place) = &mut store.blobs {
+            place.extra_ca.clone_from(&sources.dialer.extra_ca);
+        }
         let pool = worker::read(&mut reader, role, &sources, &engine);
         refuse_unserved_guards(&mut reader);
         if store.is_shared() && server.service_token.is_none() {
@@ -115,7 +119,8 @@ impl Settings {
                 "is required with postgres://, as several servers share it",
             );
         }
-        let warnings = odd(environment, &reader);
+        let mut warnings = odd(environment, &reader);
+        warnings.extend(store.blobs.warning());
         reader.done()?;
         Ok(Self {
             server,
@@ -131,9 +136,6 @@ impl Settings {
 
 /// What limits spending, trust or keeping, and would be silently missing.
 fn refuse_unserved_guards(reader: &mut Reader<'_>) {
-    if reader.text("POND_RETENTION_DAYS").is_some() {
-        reader.bad("POND_RETENTION_DAYS", NOT_SERVED);
-    }
     if reader.boolean("POND_REQUIRE_RECEIPT") == Some(true) {
         reader.bad("POND_REQUIRE_RECEIPT", NOT_SERVED);
     }

@@ -163,6 +163,7 @@ impl World {
             log_bytes: 0,
             guard: None,
             piece: None,
+            ids: Vec::new(),
             artifacts: vec![artifact],
             usage: Vec::new(),
         };

@@ -1,10 +1,13 @@
 //! Everything in memory: one lock, one plain state. For tests and for programs that need nothing to survive them; and
 //! the reference that the databases are compared with.
 
+mod budgets;
 mod config;
 mod jobs;
+mod keys;
 mod pool;
 mod projects;
+mod retention;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,11 +18,13 @@ use async_trait::async_trait;
 use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
 use pond_core::id::{EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::keys::ApiKey;
 use pond_core::pool::{Code, EnrolledWorker, Lane, NeedsKey, Orchestrator};
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
+use pond_core::usage::Account;
 
 use self::jobs::{HeldPlace, Job};
 use self::runs::RunRecord;
@@ -44,6 +49,8 @@ struct State {
     engines: HashMap<EngineId, Timestamp>,
     jobs: HashMap<JobId, Job>,
     waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
+    /// Jobs that draw from the budget of a run, with the places of their stages.
+    accounts: HashMap<RunId, BTreeMap<JobId, (u32, Account)>>,
     lanes: BTreeMap<ProjectId, Lane>,
     /// Jobs that are held, oldest first.
     held: HashMap<ProjectId, BTreeSet<HeldPlace>>,
@@ -53,6 +60,8 @@ struct State {
     config_revision: i64,
     config: BTreeMap<(EntryKind, Owner, String), Entry>,
     projects: BTreeMap<ProjectId, Project>,
+    /// By the hash of their tokens.
+    api_keys: HashMap<[u8; 32], ApiKey>,
     keys: BTreeMap<u32, WrappedKey>,
     server_keys: BTreeMap<String, Sealed>,
 }

@@ -4,6 +4,7 @@
 //! stands in one place.
 
 mod batch;
+mod budgets;
 pub(crate) mod claims;
 mod config;
 pub(crate) mod db;
@@ -11,10 +12,12 @@ mod engines;
 mod hot;
 mod item;
 mod jobs;
+mod keys;
 mod known;
 mod lanes;
 mod pool;
 mod projects;
+mod retention;
 mod row;
 mod runs;
 mod segment;

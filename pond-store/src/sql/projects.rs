@@ -64,7 +64,8 @@ impl ProjectStore for Sql {
         let mut tx = self.db.begin().await.map_err(unavailable)?;
         let delete = "DELETE FROM projects WHERE id = $1
                         AND NOT EXISTS (SELECT 1 FROM runs WHERE project = $1)
-                        AND NOT EXISTS (SELECT 1 FROM config WHERE owner = $1)";
+                        AND NOT EXISTS (SELECT 1 FROM config WHERE owner = $1)
+                        AND NOT EXISTS (SELECT 1 FROM api_keys WHERE project = $1)";
         let deleted = tx.write(delete, args![id.as_bytes()]).await.map_err(unavailable)?;
         let still = tx
             .read("SELECT 1 FROM projects WHERE id = $1", args![id.as_bytes()])

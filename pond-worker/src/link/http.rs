@@ -28,7 +28,7 @@ use pond_core::runs::{FailureCode, ParseCount};
 use pond_core::sealing::{Purpose, SEALED_BOX, SealedBox};
 use pond_core::secret::{Secret, SecretBytes};
 use pond_core::sources::BundleKey;
-use pond_core::usage::ModelCall;
+use pond_core::usage::{Amounts, Granted, ModelCall, Slice};
 use pond_sdk::api;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -358,8 +358,7 @@ impl WorkerLink for HttpLink {
     }
 
     async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
-        let numbered = (0u64..).zip(&telemetry.calls);
-        let events: Vec<_> = numbered.map(|(n, call)| event(claim, telemetry.seq, n, call)).collect();
+        let events: Vec<_> = telemetry.calls.iter().map(event).collect();
         for events in events.chunks(MAX_EVENTS) {
             let batch = api::TelemetryBatch {
                 events: events.to_vec(),
@@ -367,6 +366,16 @@ impl WorkerLink for HttpLink {
             let _told: Value = self.of_job(claim, "telemetry", &batch).await?;
         }
         Ok(())
+    }
+
+    async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted> {
+        let body = api::DrawBudget { want: spend(&want) };
+        let drawn: api::DrawnBudget = self.of_job(claim, "budget", &body).await?;
+        let slice = |told: &api::Spend| slice(told).ok_or_else(|| Error::internal("a slice that is no amount"));
+        Ok(Granted {
+            granted: slice(&drawn.granted)?,
+            remaining: slice(&drawn.remaining)?,
+        })
     }
 
     async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {
@@ -449,6 +458,7 @@ impl WorkerLink for HttpLink {
         };
         let body = api::JobState {
             parse: report.parse.map(found),
+            spent: report.spent.as_ref().map(spend),
             ..told
         };
         let told: Result<Value> = self.of_job(claim, "state", &body).await;
@@ -515,6 +525,22 @@ fn failed(code: FailureCode, message: String) -> api::JobState {
     }
 }
 
+fn spend(amounts: &Amounts) -> api::Spend {
+    api::Spend {
+        usd: Some(amounts.usd.to_string()),
+        tokens: Some(amounts.tokens),
+        calls: Some(amounts.calls),
+    }
+}
+
+fn slice(told: &api::Spend) -> Option<Slice> {
+    Some(Slice {
+        usd: told.usd.as_deref().map(str::parse).transpose().ok()?,
+        tokens: told.tokens,
+        calls: told.calls,
+    })
+}
+
 fn stale() -> Error {
     Error::conflict(Conflict::StaleClaim, "the claim is not one that this worker holds")
 }
@@ -555,18 +581,10 @@ fn grant(clear: &SecretBytes) -> Option<Grant> {
     Some(grant)
 }
 
-/// A model call as it travels. Its id follows from the claim and its number, so that a batch told again counts once.
-fn event(claim: &Claim, batch: u64, number: u64, call: &ModelCall) -> api::TelemetryEvent {
-    let digest = Sha256::new()
-        .chain_update(b"pond-model-call")
-        .chain_update(claim.token.hash())
-        .chain_update(batch.to_be_bytes())
-        .chain_update(number.to_be_bytes())
-        .finalize();
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest[..16]);
+/// A model call as it travels.
+fn event(call: &ModelCall) -> api::TelemetryEvent {
     api::TelemetryEvent {
-        id: uuid::Builder::from_custom_bytes(id).into_uuid().to_string(),
+        id: call.id.to_string(),
         kind: "model.call".into(),
         ts: call.at.to_string(),
         provider: call.provider.clone(),

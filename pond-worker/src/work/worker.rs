@@ -214,7 +214,17 @@ async fn give_back(link: &Arc<dyn WorkerLink>, jobs: Vec<Job>) {
             token: job.claim,
         };
         let end = JobEnd::Cancelled;
-        if let Err(error) = link.finish(&claim, Report { end, parse: None }).await {
+        if let Err(error) = link
+            .finish(
+                &claim,
+                Report {
+                    end,
+                    parse: None,
+                    spent: None,
+                },
+            )
+            .await
+        {
             tracing::warn!(job = %claim.job, %error, "a job is given back only when its lease ends");
         }
     }

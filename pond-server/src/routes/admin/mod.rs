@@ -1,6 +1,7 @@
 //! Admin config. The kinds of entries share one set of handlers; a kind says in its own file how it is shown.
 
 mod credentials;
+mod egress;
 mod harnesses;
 mod models;
 mod variables;

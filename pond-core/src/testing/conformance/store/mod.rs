@@ -4,16 +4,19 @@
 //! To add a case: one function, and its name in the list below.
 
 pub mod blobs;
+pub mod budgets;
 pub mod config;
 pub mod engines;
 pub mod events;
 pub mod guards;
 pub mod keyring;
+pub mod keys;
 pub mod lists;
 pub mod pool;
 pub mod pool_members;
 pub mod pool_order;
 pub mod projects;
+pub mod retention;
 pub mod runs;
 
 /// Makes a module of tests, one per case.
@@ -34,6 +37,14 @@ macro_rules! store_conformance {
 macro_rules! __store_cases {
     ($then:ident $args:tt) => {
         $crate::$then! { $args
+            budgets {
+                c17_107_unused_slices_come_back
+                run_and_stage_bind_together
+                what_is_overspent_is_gone
+                a_stale_claim_draws_nothing
+                c17_107_ten_racing_jobs_share_one_limit
+                c17_56_what_is_told_by_id_counts_once
+            }
             config {
                 a_change_needs_the_revision_that_it_was_made_from
                 entries_are_ordered_and_replaced_by_kind_owner_and_name
@@ -62,6 +73,13 @@ macro_rules! __store_cases {
             keyring {
                 the_first_key_of_a_version_stays
                 the_first_server_key_of_a_name_stays
+            }
+            keys {
+                a_key_is_found_by_its_hash_alone
+                a_key_without_its_project_opens_nothing
+                lists_are_scoped_and_paged_newest_first
+                a_revoked_key_is_gone_at_once
+                a_use_is_noted_once_a_minute_by_racing_callers
             }
             lists {
                 newest_first_and_filtered
@@ -105,6 +123,11 @@ macro_rules! __store_cases {
             projects {
                 ids_and_slugs_are_unique
                 one_in_use_is_not_deleted
+            }
+            retention {
+                what_ended_before_the_cutoff_is_due
+                a_run_is_emptied_in_steps_and_stays
+                what_is_not_due_is_not_emptied
             }
             runs {
                 a_run_reads_back_as_created
