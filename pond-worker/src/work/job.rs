@@ -119,8 +119,13 @@ struct Ready {
 }
 
 impl Attempt<'_> {
+    /// Of this attempt alone: one that lost its lease may still be ending here when the next one begins.
+    fn name(&self) -> String {
+        format!("{}-{}", self.job.id, self.job.attempt)
+    }
+
     async fn whole(&self) {
-        let report = match WorkFolder::create(&self.shop.settings.work_dir, &self.job.id.to_string()).await {
+        let report = match WorkFolder::create(&self.shop.settings.work_dir, &self.name()).await {
             Ok(folder) => self.in_folder(folder).await,
             Err(error) => {
                 tracing::error!(job = %self.job.id, %error, "no folder for a job");
@@ -434,7 +439,7 @@ impl Attempt<'_> {
             access,
         };
         Spec {
-            name: format!("job-{}", self.job.id),
+            name: format!("job-{}", self.name()),
             profile: block.profile,
             mounts: vec![
                 mount(ready.folder.checkout(), CHECKOUT, access),

@@ -13,6 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
 use pond_core::clock::{Clock, SystemClock, Timestamp};
 use pond_core::dispatch::{BundleOffer, CredentialRequest, Job, SignedCommand, SignedJob};
 use pond_core::entropy::SystemEntropy;
@@ -205,6 +206,13 @@ impl Played {
     pub(super) async fn ended(&self, job: JobId) -> Value {
         self.until("an end", |engine| !engine.jobs[&job].ends.is_empty()).await;
         self.told(job, |told| told.ends[0].clone())
+    }
+
+    /// Waits until the job is done well.
+    pub(super) async fn is_done(&self, job: JobId) {
+        let end = self.ended(job).await;
+        let lines = self.told(job, |told| told.lines.clone());
+        assert_eq!(end["state"], "done", "{end} {lines:?}");
     }
 
     /// A claim that holds, or how it does not.
@@ -548,13 +556,16 @@ async fn bundle(
     });
     let rest = sealed[from..].to_vec();
     let part = rest.len().min(100_000);
-    let pieces = vec![
-        Ok(Bytes::copy_from_slice(&rest[..part])),
-        Err(std::io::Error::other("cut")),
-    ];
+    let piece = Bytes::copy_from_slice(&rest[..part]);
+    // What was sent must be on its way before the connection breaks.
+    let cut = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Err(std::io::Error::other("cut"))
+    };
+    let pieces = futures::stream::once(async { Ok(piece) }).chain(futures::stream::once(cut));
     let body = match part == rest.len() {
         true => axum::body::Body::from(rest.clone()),
-        false => axum::body::Body::from_stream(futures::stream::iter(pieces)),
+        false => axum::body::Body::from_stream(pieces),
     };
     let mut response = body.into_response();
     let head = response.headers_mut();
