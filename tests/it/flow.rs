@@ -21,6 +21,7 @@ use pond_tests::{Backend, PlayedWorker, World, on_every_store};
 use serde_json::{Value, json};
 
 /// A stage with fields beside its executor.
+#[expect(clippy::needless_pass_by_value, reason = "called with literals")]
 fn with(key: &str, executor: &Value, fields: Value) -> Value {
     let mut stage = stage(key, executor);
     for (name, value) in fields.as_object().expect("fields are an object") {
@@ -30,6 +31,7 @@ fn with(key: &str, executor: &Value, fields: Value) -> Value {
 }
 
 /// A `swarm` executor of the shell harness with fields beside its prompt.
+#[expect(clippy::needless_pass_by_value, reason = "called with literals")]
 fn swarm(prompt: &str, fields: Value) -> Value {
     let mut executor = shell(prompt);
     for (name, value) in fields.as_object().expect("fields are an object") {
@@ -83,6 +85,7 @@ async fn ended_at(pond: &Pond, id: RunId) -> Run {
 }
 
 /// Two stages: `map` leaves the list, `review` has a job for each area of it.
+#[expect(clippy::needless_pass_by_value, reason = "called with literals")]
 fn fan(fields: Value, review: Value) -> Value {
     let mut executor = swarm(
         "{{AREA_TITLE}}|{{GLOBS}}|{{WHY}}",
@@ -168,7 +171,7 @@ on_every_store! {
         let world = world.with_shell().await;
         let worker = PlayedWorker::attach(&world.pond);
         let retried = with("fix", &shell("x"), json!({"retries": {"max": 2, "backoff_sec": 0}}));
-        let id = world.submit(&body(&[retried.clone()])).await.head.id;
+        let id = world.submit(&body(std::slice::from_ref(&retried))).await.head.id;
         let first = worker.job().await;
         worker.finish(&first, JobEnd::Cancelled).await.unwrap();
         let again = worker.job().await;

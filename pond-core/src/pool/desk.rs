@@ -369,7 +369,7 @@ impl Desk {
                 meter.push(events, at, line);
             }
         });
-        accepted(appended.await?)
+        accepted(&appended.await?)
     }
 
     /// Adds model calls, each once however often it is told.
@@ -387,7 +387,7 @@ impl Desk {
             append.usage = usage(&held, &calls);
             match self.parts.ledger.append(append, |_, _| {}).await? {
                 Appended::Told(ids) => calls.retain(|call| !ids.contains(&call.id)),
-                appended => return accepted(appended),
+                appended => return accepted(&appended),
             }
         }
         Ok(())
@@ -428,7 +428,7 @@ impl Desk {
             created_at: self.parts.clock.now(),
             blob: blob.clone(),
         });
-        let appended = accepted(self.parts.ledger.append(append, |_, _| {}).await?);
+        let appended = accepted(&self.parts.ledger.append(append, |_, _| {}).await?);
         if appended.is_err() {
             self.parts.blobs.delete(&blob).await?;
         }
@@ -598,11 +598,11 @@ fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
     entries.into_iter().map(entry).collect()
 }
 
-fn accepted(appended: Appended) -> Result<()> {
+fn accepted(appended: &Appended) -> Result<()> {
     match appended {
         Appended::At { .. } | Appended::Known | Appended::Told(_) => Ok(()),
         Appended::Gap { expected } => Err(Error::conflict(
-            Conflict::ChunkGap { expected },
+            Conflict::ChunkGap { expected: *expected },
             format!("expected piece {expected}"),
         )),
         Appended::StaleClaim => Err(stale_claim()),

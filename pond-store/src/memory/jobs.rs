@@ -232,7 +232,7 @@ impl State {
 
     /// Forgets up to `limit` ended jobs of a run, and says how many.
     pub(super) fn forget_jobs(&mut self, run: RunId, limit: usize) -> usize {
-        let (first, last) = (JobId::from(uuid::Uuid::nil()), JobId::from(uuid::Uuid::max()));
+        let (first, last) = (JobId::from(Uuid::nil()), JobId::from(Uuid::max()));
         let gone = self.ended.range((run, first)..=(run, last)).take(limit);
         let gone: Vec<(RunId, JobId)> = gone.copied().collect();
         for ended in &gone {

@@ -398,9 +398,10 @@ impl Attempt<'_> {
             let draws = LinkDraws(self.claimed.clone());
             Arc::new(Purse::new(limits, Box::new(draws)))
         });
-        let spend = purse
-            .clone()
-            .map_or_else(|| Arc::new(Unlimited) as Arc<dyn Spend>, |purse| purse);
+        let spend: Arc<dyn Spend> = match &purse {
+            Some(purse) => purse.clone(),
+            None => Arc::new(Unlimited),
+        };
         let wire = MiniWire::of(&model.provider).unwrap_or(MiniWire::Chat);
         let socket = ready.folder.broker_socket();
         let listener = UnixListener::bind(&socket).map_err(|error| {

@@ -1,5 +1,7 @@
 //! A hand-played engine: the calls under `/v1/orch`, written from their description alone.
 
+#![expect(clippy::result_large_err, reason = "a refusal is the answer itself, as axum takes it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt as _;
 use pond_core::clock::{Clock, SystemClock, Timestamp};
-use pond_core::dispatch::{BundleOffer, CredentialRequest, Job, SignedCommand, SignedJob};
+use pond_core::dispatch::{BundleOffer, CredentialRequest, Job, SignedCommand, SignedJob, sign_box};
 use pond_core::entropy::SystemEntropy;
 use pond_core::id::{BootId, JobId, WorkerId};
 use pond_core::pool::{ClaimToken, EngineKey, WorkerKeys};
@@ -329,7 +331,7 @@ impl Played {
         cancels.chain(engine.extra.iter().cloned()).collect()
     }
 
-    fn seal_for(&self, engine: &Engine, job: JobId, purpose: Purpose, clear: &[u8]) -> SealedBox {
+    fn seal_for(&self, engine: &Engine, job: JobId, purpose: Purpose, clear: &[u8]) -> (SealedBox, Value) {
         let told = &engine.jobs[&job];
         let claim = told.claim.as_ref().unwrap();
         let place = BoxPlace {
@@ -338,7 +340,9 @@ impl Played {
             attempt: told.attempts,
             purpose,
         };
-        SealedBox::seal(&engine.keys[&claim.worker].x25519, &place, clear, &SystemEntropy).unwrap()
+        let sealed = SealedBox::seal(&engine.keys[&claim.worker].x25519, &place, clear, &SystemEntropy).unwrap();
+        let signature = sign_box(&sealed, &place, &self.key);
+        (sealed, signature)
     }
 }
 
@@ -517,10 +521,11 @@ async fn seal(State(played): State<Played>, headers: HeaderMap, Json(of): Json<a
     let work = played.claim(&mut engine, job, &headers)?.work.clone().unwrap();
     let secrets = work.secrets.unwrap();
     let clear = json!({"env": secrets}).to_string();
-    let sealed = played.seal_for(&engine, job, Purpose::Credential, clear.as_bytes());
-    Ok(Json(
-        json!({"alg": SEALED_BOX, "enc": STANDARD.encode(sealed.enc), "ciphertext": STANDARD.encode(sealed.ciphertext)}),
-    ))
+    let (sealed, signature) = played.seal_for(&engine, job, Purpose::Credential, clear.as_bytes());
+    Ok(Json(json!({
+        "alg": SEALED_BOX, "enc": STANDARD.encode(sealed.enc), "ciphertext": STANDARD.encode(sealed.ciphertext),
+        "signature": signature,
+    })))
 }
 
 async fn redeem(State(played): State<Played>, headers: HeaderMap, Json(body): Json<api::RedeemBundle>) -> Answer {
@@ -533,9 +538,10 @@ async fn redeem(State(played): State<Played>, headers: HeaderMap, Json(body): Js
     }
     let (_, key) = told.work.clone().unwrap().bundle.unwrap();
     let until = told.claim.as_ref().unwrap().until;
-    let sealed = played.seal_for(&engine, job, Purpose::Bundle, &key);
+    let (sealed, signature) = played.seal_for(&engine, job, Purpose::Bundle, &key);
     Ok(Json(json!({
         "enc": STANDARD.encode(sealed.enc), "ciphertext": STANDARD.encode(sealed.ciphertext),
+        "signature": signature,
         "url": format!("/v1/orch/bundles/{job}"), "expires_at": until.to_string(),
     })))
 }
