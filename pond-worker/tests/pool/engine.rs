@@ -1,6 +1,9 @@
 //! A hand-played engine: the calls under `/v1/orch`, written from their description alone.
 
-#![expect(clippy::result_large_err, reason = "a refusal is the answer itself, as axum takes it")]
+#![expect(
+    clippy::result_large_err,
+    reason = "a refusal is the answer itself, as axum takes it"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
