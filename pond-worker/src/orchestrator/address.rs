@@ -21,7 +21,7 @@ impl TrustedProxies {
     }
 
     /// The address of the client: the nearest hop that is no trusted proxy.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         let forwarded = headers
             .get_all("x-forwarded-for")

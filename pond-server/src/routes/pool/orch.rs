@@ -18,7 +18,7 @@ use pond_sdk::api;
 use super::read::{Caller, MAX_BEATS, MAX_WORKERS, at_most, base64, bytes, id, typed};
 use crate::error::Answer;
 use crate::extract::{JsonBody, MaybeJson};
-use crate::peer::Connection;
+use crate::peer::{Connection, client};
 use crate::state::AppState;
 
 /// The versions of the protocol that this server speaks.
@@ -33,7 +33,7 @@ pub(in crate::routes) async fn pair(
     JsonBody(body): JsonBody,
 ) -> Answer<(StatusCode, Json<api::Paired>)> {
     let api::Pair { code, name } = typed(&body)?;
-    let address = state.proxies().client(connection.map(|Extension(peer)| peer), &headers);
+    let address = client(state.proxies(), connection.map(|Extension(peer)| peer), &headers);
     state.admit_try(address)?;
     let paired = state.pond().pool().pair(&Secret::new(code.expose()), name).await;
     if let Err(Error::Forbidden(Denial::CodeInvalid)) = &paired {
