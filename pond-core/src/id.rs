@@ -81,6 +81,8 @@ ids! {
     BootId;
     /// One life of an engine process.
     EngineId;
+    /// An API key.
+    KeyId;
 }
 
 /// Only the usual 8-4-4-4-12 spelling: one record has one address.

@@ -4,16 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::artifacts::BlobStore;
+use crate::audit::Audit;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
+use crate::idempotency::Idempotency;
+use crate::keys::Keys;
 use crate::pool::{Claims, Pool, Presence};
 use crate::projects::Projects;
 use crate::runs::Runs;
-use crate::sealing::{Keyring, KeyringError, Sealer};
+use crate::sealing::{Keyring, KeyringError, Sealer, server_key};
 use crate::secret::SecretBytes;
 use crate::secret_file;
 use crate::sources::SourceFetch;
@@ -37,6 +40,9 @@ pub struct Pond {
     runs: Runs,
     pool: Pool,
     projects: Projects,
+    keys: Keys,
+    audit: Audit,
+    idempotency: Idempotency,
 }
 
 impl PondBuilder {
@@ -131,18 +137,37 @@ impl PondBuilder {
         });
         let projects = Projects::new(parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
         projects.ensure_default().await?;
+        let (audit, idempotency) = records(&parts).await?;
         let changes = parts.store.changes();
         parts.tasks.spawn(hear(parts.clone(), changes));
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
+        parts.tasks.spawn(audit.clone().tell_heads());
+        parts.tasks.spawn(idempotency.clone().sweep());
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
+        let (store, clock, entropy) = (parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
+        let keys = Keys::new(store, clock, entropy, projects.clone());
         Ok(Pond {
             parts,
             runs,
             pool,
             projects,
+            keys,
+            audit,
+            idempotency,
         })
     }
+}
+
+/// The records of what was done: each with a key of its own.
+async fn records(parts: &Parts) -> Result<(Audit, Idempotency)> {
+    let key = async |name| server_key(&*parts.store, &*parts.sealer, &*parts.entropy, name).await;
+    let (store, clock, entropy) = (parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
+    let file = parts.settings.audit_head_file.clone();
+    Ok((
+        Audit::new(store.clone(), clock.clone(), key("audit").await?, file),
+        Idempotency::new(store, clock, entropy, key("idempotency").await?),
+    ))
 }
 
 async fn take_over(parts: &Arc<Parts>) -> Result<()> {
@@ -199,6 +224,21 @@ impl Pond {
     /// Projects.
     pub fn projects(&self) -> &Projects {
         &self.projects
+    }
+
+    /// API keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Requests that are carried out once.
+    pub fn idempotency(&self) -> &Idempotency {
+        &self.idempotency
     }
 
     /// The settings it was built with.

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+use crate::audit::AuditStore;
 use crate::config::ConfigStore;
 use crate::id::RunId;
+use crate::idempotency::OnceStore;
+use crate::keys::KeyStore;
 use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
 use crate::runs::{EngineStore, RunStore};
@@ -51,7 +54,19 @@ pub enum Change {
 /// All that Pond stores.
 #[async_trait]
 pub trait Store:
-    RunStore + EngineStore + JobStore + PoolStore + ConfigStore + ProjectStore + KeyringStore + Send + Sync + 'static
+    RunStore
+    + EngineStore
+    + JobStore
+    + PoolStore
+    + ConfigStore
+    + ProjectStore
+    + KeyringStore
+    + KeyStore
+    + AuditStore
+    + OnceStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Hints about writes of every server on this store, from now on. A receiver that lags treats that as
     /// [`Change::Missed`].

@@ -1,9 +1,12 @@
 //! The hot facts, as they stand in line; and what a backend must do with a batch of them.
 
 use async_trait::async_trait;
+use pond_core::audit::AuditStore;
 use pond_core::config::ConfigStore;
 use pond_core::event::{EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
+use pond_core::idempotency::OnceStore;
+use pond_core::keys::KeyStore;
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
@@ -120,7 +123,16 @@ impl Outcome {
 /// A storage: batches of hot facts, the rare facts one at a time, and reads.
 #[async_trait]
 pub(crate) trait Backend:
-    RunReads + JobReads + EngineStore + PoolStore + ConfigStore + ProjectStore + KeyringStore
+    RunReads
+    + JobReads
+    + EngineStore
+    + PoolStore
+    + ConfigStore
+    + ProjectStore
+    + KeyringStore
+    + KeyStore
+    + AuditStore
+    + OnceStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;

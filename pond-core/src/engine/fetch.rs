@@ -41,7 +41,7 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<
             tree.join(&source.label)
         };
         let pin = pin(inputs, &sources, index);
-        let found = one(&**fetcher, source, pin, &into).await?;
+        let found = one(&**fetcher, source, pin, &inputs.folders, &into).await?;
         lines.push(format!("{}: {}", source.label, found.as_str()));
         resolved.push(found);
     }
@@ -59,11 +59,15 @@ fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a s
     inputs.sha.as_deref().filter(|_| only)
 }
 
-async fn one(fetcher: &dyn SourceFetch, source: &Source, pin: Option<&str>, into: &Path) -> Result<Resolved, Failure> {
-    // The service token alone names folders so far: a project's own keys come with their scopes.
-    let scope = FolderScope::Root;
+async fn one(
+    fetcher: &dyn SourceFetch,
+    source: &Source,
+    pin: Option<&str>,
+    folders: &FolderScope,
+    into: &Path,
+) -> Result<Resolved, Failure> {
     fetcher
-        .fetch(source, pin, &scope, into)
+        .fetch(source, pin, folders, into)
         .await
         .map_err(|error| Failure::new(error.failure_code(), format!("source {}: {error}", source.label)))
 }

@@ -33,6 +33,6 @@ pub trait ProjectStore: Send + Sync {
     /// All projects, by slug.
     async fn projects(&self) -> Result<Vec<Project>, StoreError>;
 
-    /// Deletes a project without runs and config entries.
+    /// Deletes a project without runs and config entries, and its keys with it.
     async fn delete_project(&self, id: ProjectId) -> Result<ProjectDeleted, StoreError>;
 }

@@ -9,6 +9,8 @@ use super::RunState;
 use crate::clock::Timestamp;
 use crate::event::EventNumber;
 use crate::id::{EngineId, ProjectId, RunId};
+use crate::keys::Area;
+use crate::sources::FolderScope;
 
 /// A definition as it is stored: once per digest, whoever uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub struct Inputs {
     /// What the sources resolved to in the run that this one repeats.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<crate::sources::Resolved>,
+    /// Which folders its sources may name: those of whoever submitted it, also when another repeats or adopts it.
+    #[serde(skip_serializing_if = "FolderScope::is_root")]
+    pub folders: FolderScope,
     /// The run that this one repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RunId>,
@@ -54,6 +59,7 @@ impl Inputs {
             && self.sources.is_none()
             && self.budget.is_none()
             && self.pins.is_empty()
+            && self.folders.is_root()
             && self.retry_of.is_none()
             && self.parent.is_none()
     }
@@ -84,6 +90,13 @@ pub struct RunHead {
     pub log_bytes: u64,
     /// The engine that drives it.
     pub owner: EngineId,
+}
+
+impl RunHead {
+    /// The family that it belongs to. No other one starts runs in this version.
+    pub fn family(&self) -> Area {
+        Area::Runs
+    }
 }
 
 /// A run with its definition.

@@ -65,8 +65,17 @@ impl Runs {
     /// [`Error::Unreadable`] when it is no JSON; [`Error::Preflight`] or [`Error::Invalid`] with all that is wrong;
     /// [`Error::Busy`] when too many runs of the project wait.
     pub async fn submit(&self, project: ProjectId, body: &str) -> Result<Run> {
+        self.submit_as(project, body, FolderScope::Root).await
+    }
+
+    /// As [`Runs::submit`], for a caller who may name these folders. They are kept with the run: whoever repeats it or takes it
+    /// over reads no others.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn submit_as(&self, project: ProjectId, body: &str, folders: FolderScope) -> Result<Run> {
         let value = parse(body)?;
-        let submission = self.admit(body, &value).await?;
+        let submission = self.admit(body, &value, folders).await?;
         let problems = self.problems(project, &submission, Reach::Offline).await?;
         if problems.iter().any(|problem| problem.severity == Severity::Error) {
             return Err(Error::Preflight {
@@ -82,8 +91,22 @@ impl Runs {
     /// # Errors
     /// When the body cannot be read far enough to be checked.
     pub async fn preflight(&self, project: ProjectId, body: &str, reach: Reach) -> Result<Vec<Problem>> {
+        self.preflight_as(project, body, reach, FolderScope::Root).await
+    }
+
+    /// As [`Runs::preflight`], for a caller who may name these folders.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn preflight_as(
+        &self,
+        project: ProjectId,
+        body: &str,
+        reach: Reach,
+        folders: FolderScope,
+    ) -> Result<Vec<Problem>> {
         let value = parse(body)?;
-        match self.admit(body, &value).await {
+        match self.admit(body, &value, folders).await {
             Ok(submission) => self.problems(project, &submission, reach).await,
             Err(Error::Preflight { problems, faults }) if faults.len() == problems.len() => Ok(problems),
             Err(error) => Err(error),
@@ -191,7 +214,7 @@ impl Runs {
         );
         body.insert("trigger".into(), "retry".into());
         let body = Value::Object(body);
-        let mut submission = self.admit(&body.to_string(), &body).await?;
+        let mut submission = self.admit(&body.to_string(), &body, run.head.inputs.folders.clone()).await?;
         let sources = run
             .head
             .inputs
@@ -369,13 +392,17 @@ impl Runs {
     }
 
     /// Reads a body, and checks what needs this host but no network.
-    async fn admit(&self, text: &str, value: &Value) -> Result<Submission> {
+    async fn admit(&self, text: &str, value: &Value, folders: FolderScope) -> Result<Submission> {
         let Reading {
             submission,
             definition,
             mut other,
         } = submission::read(text, value, &self.parts.settings.outbound);
-        if let Some(submission) = submission {
+        if let Some(mut submission) = submission {
+            // Most runs have no sources, and then nothing is kept beside them.
+            if !submission.sources.is_empty() {
+                submission.inputs.folders = folders;
+            }
             match self.folder_faults(&submission).await {
                 faults if faults.is_empty() => return Ok(submission),
                 faults => other.extend(faults),
@@ -395,7 +422,7 @@ impl Runs {
         let mut faults = Vec::new();
         for (index, source) in submission.sources.iter().enumerate() {
             let admitted = match &self.parts.sources {
-                Some(fetch) => fetch.admit(source, &FolderScope::Root).await,
+                Some(fetch) => fetch.admit(source, &submission.inputs.folders).await,
                 None => Err(crate::error::Fault::new("", "this engine was built without sources")),
             };
             if let Err(fault) = admitted {
@@ -417,7 +444,7 @@ impl Runs {
         let dial = self.parts.sources.as_deref().filter(|_| dials).map(|fetch| Dial {
             fetch,
             reachability: &self.reachability,
-            scope: FolderScope::Root,
+            scope: submission.inputs.folders.clone(),
         });
         let subject = Subject {
             project,

@@ -11,9 +11,11 @@ use crate::id::ProjectId;
 use crate::runs::FailureCode;
 
 /// Which folders a caller may name as a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FolderScope {
     /// Any beneath the root: the service token.
+    #[default]
     Root,
     /// Those beneath the project's own folder.
     Project {
@@ -22,6 +24,13 @@ pub enum FolderScope {
         /// Its short name, `<root>/<slug>/`.
         slug: Option<String>,
     },
+}
+
+impl FolderScope {
+    /// Whether it is all of the root, as for the operator's own runs.
+    pub fn is_root(&self) -> bool {
+        *self == Self::Root
+    }
 }
 
 /// What exactly was fetched.

@@ -1,8 +1,11 @@
 //! Everything in memory: one lock, one plain state. For tests and for programs that need nothing to survive them; and
 //! the reference that the databases are compared with.
 
+mod audit;
 mod config;
+mod idempotency;
 mod jobs;
+mod keys;
 mod pool;
 mod projects;
 mod runs;
@@ -12,15 +15,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use pond_core::audit::AuditRow;
 use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
-use pond_core::id::{EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::id::{EngineId, JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::keys::NewKey;
 use pond_core::pool::{Code, EnrolledWorker, NeedsKey, Orchestrator};
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
 
+use self::idempotency::Once;
 use self::jobs::Job;
 use self::runs::RunRecord;
 use crate::error::closed;
@@ -52,6 +58,9 @@ struct State {
     projects: BTreeMap<ProjectId, Project>,
     keys: BTreeMap<u32, WrappedKey>,
     server_keys: BTreeMap<String, Sealed>,
+    api_keys: BTreeMap<KeyId, NewKey>,
+    audit: Vec<AuditRow>,
+    once: HashMap<[u8; 32], Once>,
 }
 
 impl Memory {

@@ -47,6 +47,7 @@ impl ProjectStore for Memory {
             return Ok(ProjectDeleted::InUse);
         }
         state.projects.remove(&id);
+        state.api_keys.retain(|_, known| known.key.project != id);
         Ok(ProjectDeleted::Gone)
     }
 }

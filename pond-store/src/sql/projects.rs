@@ -70,6 +70,10 @@ impl ProjectStore for Sql {
             .read("SELECT 1 FROM projects WHERE id = $1", args![id.as_bytes()])
             .await
             .map_err(unavailable)?;
+        if deleted == 1 {
+            let keys = "DELETE FROM api_keys WHERE project = $1";
+            tx.write(keys, args![id.as_bytes()]).await.map_err(unavailable)?;
+        }
         tx.commit().await.map_err(unavailable)?;
         Ok(match (deleted, still.is_empty()) {
             (0, true) => ProjectDeleted::Unknown,

@@ -3,12 +3,15 @@
 //!
 //! To add a case: one function, and its name in the list below.
 
+pub mod audit;
 pub mod blobs;
 pub mod config;
 pub mod engines;
 pub mod events;
 pub mod guards;
+pub mod idempotency;
 pub mod keyring;
+pub mod keys;
 pub mod lists;
 pub mod pool;
 pub mod pool_members;
@@ -33,6 +36,11 @@ macro_rules! store_conformance {
 macro_rules! __store_cases {
     ($then:ident $args:tt) => {
         $crate::$then! { $args
+            audit {
+                rows_follow_the_head
+                one_of_racing_appends_wins
+                rows_are_listed_newest_first
+            }
             config {
                 a_change_needs_the_revision_that_it_was_made_from
                 entries_are_ordered_and_replaced_by_kind_owner_and_name
@@ -58,9 +66,20 @@ macro_rules! __store_cases {
                 pieces_are_written_once_and_in_order
                 a_new_claim_starts_its_streams_anew
             }
+            idempotency {
+                the_first_answer_stays
+                a_try_that_failed_or_was_lost_makes_room
+                one_of_racing_tries_is_the_first
+                the_old_is_swept
+            }
             keyring {
                 the_first_key_of_a_version_stays
                 the_first_server_key_of_a_name_stays
+            }
+            keys {
+                a_key_is_found_by_its_hash
+                keys_are_listed_and_revoked_in_scope
+                uses_are_noted_coarsely
             }
             lists {
                 newest_first_and_filtered
