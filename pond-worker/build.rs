@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
+    println!("cargo:rerun-if-changed=init");
     let out = PathBuf::from(required("OUT_DIR"));
     let init = out.join("pond-init");
     compile(Path::new("init/main.rs"), "pond_init", &init);
@@ -17,7 +18,6 @@ fn main() {
 }
 
 fn compile(source: &Path, name: &str, program: &Path) {
-    println!("cargo:rerun-if-changed={}", source.display());
     let mut rustc = Command::new(required("RUSTC"));
     rustc
         .args([

@@ -122,6 +122,14 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// As many runs of the project wait as may; try again after the given time.
+    #[error("{message}")]
+    QueueFull {
+        /// How many that is.
+        message: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// A part that is needed does not answer now.
     #[error("{0} is not available now")]
     Unavailable(&'static str, #[source] Option<Box<dyn std::error::Error + Send + Sync>>),

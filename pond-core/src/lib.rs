@@ -56,6 +56,7 @@ pub mod sources;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod token;
 pub mod usage;
 pub mod workflow;
 

@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 use crate::id::EngineId;
 use crate::idempotency::Idempotency;
 use crate::keys::Keys;
-use crate::pool::{Claims, Pool, Presence};
+use crate::pool::{Bindings, Claims, Pool, Presence, Rosters};
 use crate::projects::Projects;
-use crate::runs::Runs;
+use crate::runs::{HostTools, Runs};
 use crate::sealing::{Keyring, KeyringError, Sealer, server_key};
 use crate::secret::SecretBytes;
 use crate::secret_file;
@@ -30,6 +30,7 @@ pub struct PondBuilder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     sources: Option<Arc<dyn SourceFetch>>,
+    host: Option<Arc<dyn HostTools>>,
     settings: EngineSettings,
 }
 
@@ -87,6 +88,13 @@ impl PondBuilder {
         self
     }
 
+    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it both fail.
+    #[must_use]
+    pub fn host(mut self, host: Arc<dyn HostTools>) -> Self {
+        self.host = Some(host);
+        self
+    }
+
     /// Other settings than the default ones.
     #[must_use]
     pub fn settings(mut self, settings: EngineSettings) -> Self {
@@ -106,6 +114,7 @@ impl PondBuilder {
             clock,
             entropy,
             sources,
+            host,
             settings,
         } = self;
         let root_key = root_key.unwrap_or_else(|| SecretBytes::new(entropy.draw::<32>().to_vec()));
@@ -124,6 +133,8 @@ impl PondBuilder {
             watches: Arc::new(Watches::default()),
             keys: ServerKeys::open(&*store, &*sealer, &*entropy).await?,
             claims: Claims::default(),
+            rosters: Rosters::default(),
+            bindings: Bindings::default(),
             presence: Presence::default(),
             tasks: Tasks::default(),
             word: Word::default(),
@@ -134,6 +145,7 @@ impl PondBuilder {
             clock,
             entropy,
             sources,
+            host,
         });
         let projects = Projects::new(parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
         projects.ensure_default().await?;
@@ -197,6 +209,7 @@ impl Pond {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             sources: None,
+            host: None,
             settings: EngineSettings::default(),
         }
     }
@@ -244,6 +257,11 @@ impl Pond {
     /// The settings it was built with.
     pub fn settings(&self) -> &EngineSettings {
         &self.parts.settings
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
     }
 
     /// Whether the store answers.

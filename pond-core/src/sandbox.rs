@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -383,6 +383,17 @@ pub trait Running: Send + Sync {
     /// # Errors
     /// As [`Running::freeze`].
     async fn thaw(&self) -> Result<(), SandboxError>;
+
+    /// Lets the sandbox live until then and no longer: it then ends all of its processes by itself, whatever has become of
+    /// this one, also if it hangs or is stopped. A later call puts another time in place of this one; a time that has passed
+    /// ends it at once. Without any call it has no such end.
+    ///
+    /// On return the time is on its way ahead of whatever is asked of the sandbox later. A confined program cannot change
+    /// it, nor stop or end what watches over it; under a backend that does not confine it can.
+    ///
+    /// # Errors
+    /// When the sandbox has gone.
+    async fn keep(&self, until: Instant) -> Result<(), SandboxError>;
 
     /// Ends every process of the sandbox, also those in sessions of their own, and removes its home folder. On return none
     /// is left. A second call does nothing.

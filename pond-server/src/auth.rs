@@ -1,13 +1,17 @@
 //! Who calls, and what a caller may do. Runs before any body is read and before anything is looked up.
 
 use axum::http::{HeaderMap, Uri, header};
-use pond_core::id::ProjectId;
+use pond_core::Error;
+use pond_core::id::{ProjectId, RunId};
+pub(crate) use pond_core::keys::Principal;
+use pond_core::keys::{Action, Area, Verdict, may};
+use pond_core::logs::SecretNames;
 use pond_core::scope::Scope;
 use pond_core::secret::Secret;
-use pond_sdk::api;
 use sha2::{Digest, Sha256};
 
-use crate::error::Refusal;
+use crate::error::{Answer, Refusal};
+use crate::state::AppState;
 
 /// Names under which other systems take a token in the query: seen there, it is refused, as addresses are logged.
 const TOKEN_PARAMETERS: [&str; 4] = ["token", "access_token", "api_key", "key"];
@@ -26,55 +30,51 @@ pub(crate) enum Access {
     ReadRuns,
     /// `runs:write`.
     WriteRuns,
+    /// The right to read the run of the path: `runs:read`, or that of its family.
+    ReadRun,
+    /// The right to cancel the run of the path: `runs:write`, or that of its family.
+    CancelRun,
     /// Admin.
     Admin,
+    /// A paired orchestrator, by its own token.
+    Orchestrator,
 }
 
-/// A caller. The service token is the only kind so far; project keys and people are not served yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Principal {
-    /// The service token: all projects, all of admin.
-    Service,
-}
-
-impl Principal {
-    /// What it may see.
-    pub(crate) fn scope(&self) -> Scope {
+impl Access {
+    /// What a caller must be allowed; none where no caller is asked.
+    pub(crate) fn action(self) -> Option<Action> {
         match self {
-            Self::Service => Scope::Org,
-        }
-    }
-
-    /// What it may see of what it asks for: one project, or all that are its own.
-    pub(crate) fn scope_of(&self, named: Option<ProjectId>) -> Scope {
-        match self {
-            Self::Service => named.map_or(Scope::Org, Scope::Project),
-        }
-    }
-
-    /// Whether it may call an endpoint. A key will be asked for its scopes here.
-    fn may(&self, access: Access) -> bool {
-        match (self, access) {
-            (
-                Self::Service,
-                Access::Open | Access::Metrics | Access::Caller | Access::ReadRuns | Access::WriteRuns | Access::Admin,
-            ) => true,
-        }
-    }
-
-    /// As `whoami` tells it.
-    pub(crate) fn shown(&self) -> api::Principal {
-        match self {
-            Self::Service => api::Principal {
-                kind: api::PrincipalKind::Service,
-                project_id: None,
-                scopes: None,
-            },
+            Self::Open | Self::Orchestrator => None,
+            Self::Metrics | Self::Admin => Some(Action::Admin),
+            Self::Caller => Some(Action::Identify),
+            Self::ReadRuns => Some(Action::Read(Area::Runs)),
+            Self::WriteRuns => Some(Action::Write(Area::Runs)),
+            Self::ReadRun => Some(Action::ReadRun(None)),
+            Self::CancelRun => Some(Action::CancelRun(None)),
         }
     }
 }
 
-/// The tokens that open something. Only hashes are kept.
+/// What a caller may see of what it asks for: one project, or all that are its own. Of another's project it is told the same
+/// as of one that is not there.
+pub(crate) fn scope_of(principal: &Principal, named: Option<ProjectId>) -> Answer<Scope> {
+    match (principal.scope(), named) {
+        (Scope::Org, named) => Ok(named.map_or(Scope::Org, Scope::Project)),
+        (own, None) => Ok(own),
+        (own, Some(named)) if own.admits(named) => Ok(own),
+        (Scope::Project(_), Some(_)) => Err(Error::NotFound("project").into()),
+    }
+}
+
+/// Whether a caller sees the names of secrets that were redacted.
+pub(crate) fn names_for(principal: &Principal) -> SecretNames {
+    match principal.is_admin() {
+        true => SecretNames::Shown,
+        false => SecretNames::Hidden,
+    }
+}
+
+/// The service token. Only its hash is kept.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     service: [u8; 32],
@@ -87,15 +87,16 @@ impl Tokens {
         }
     }
 
-    /// Whose token it is. Hashes are compared, and all of their bytes: neither says how much of a token was right.
-    fn principal(&self, token: &str) -> Option<Principal> {
+    /// Whether it is the service token. Hashes are compared, and all of their bytes: neither says how much of a token was
+    /// right.
+    fn is_service(&self, token: &str) -> bool {
         let sent = hash(token);
         let differing = self
             .service
             .iter()
             .zip(sent)
             .fold(0, |seen, (own, sent)| seen | (own ^ sent));
-        (std::hint::black_box(differing) == 0).then_some(Principal::Service)
+        std::hint::black_box(differing) == 0
     }
 }
 
@@ -104,27 +105,65 @@ fn hash(token: &str) -> [u8; 32] {
 }
 
 /// The caller of a request, if it may call this endpoint.
-pub(crate) fn admit(
-    tokens: &Tokens,
+pub(crate) async fn admit(
+    state: &AppState,
     access: Access,
-    open_metrics: bool,
     headers: &HeaderMap,
     uri: &Uri,
-) -> Result<Option<Principal>, Refusal> {
-    if access == Access::Open || (access == Access::Metrics && open_metrics) {
+) -> Answer<Option<Principal>> {
+    let Some(action) = access.action() else {
+        return Ok(None);
+    };
+    if access == Access::Metrics && state.open_metrics() {
         return Ok(None);
     }
+    let token = sent(headers, uri)?;
+    let principal = if state.tokens().is_service(token) {
+        Principal::Service
+    } else {
+        let known = state.pond().keys().principal(token).await?;
+        known.ok_or(Refusal::UnknownToken)?
+    };
+    permitted(may(&principal, action, principal.scope()))?;
+    Ok(Some(principal))
+}
+
+/// Whether a caller who may touch runs of some family may touch this one.
+pub(crate) async fn admit_to_run(state: &AppState, principal: &Principal, access: Access, run: RunId) -> Answer<()> {
+    let of = match access {
+        Access::ReadRun => Action::ReadRun,
+        Access::CancelRun => Action::CancelRun,
+        _ => return Ok(()),
+    };
+    let scope = principal.scope();
+    if may(principal, of(Some(Area::Runs)), scope) == Verdict::Allowed {
+        return Ok(());
+    }
+    let run = state.pond().runs().get(scope, run).await?;
+    permitted(may(principal, of(Some(run.head.family())), scope))
+}
+
+fn permitted(verdict: Verdict) -> Answer<()> {
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::Missing(scopes) => Err(Refusal::MissingScope(scopes)),
+        Verdict::Elsewhere => Err(Error::NotFound("record").into()),
+    }
+}
+
+/// The token of a request that only an orchestrator makes.
+pub(crate) fn orchestrator_token(headers: &HeaderMap, uri: &Uri) -> Answer<Secret> {
+    sent(headers, uri).map(Secret::new)
+}
+
+/// The token of a request.
+fn sent<'h>(headers: &'h HeaderMap, uri: &Uri) -> Answer<&'h str> {
     if names_token(uri) {
         return Err(Refusal::NoToken(
             "a token in the address would be logged: send it as Authorization: Bearer",
         ));
     }
-    let token = token(headers)?;
-    let principal = tokens.principal(token).ok_or(Refusal::UnknownToken)?;
-    if !principal.may(access) {
-        return Err(Refusal::UnknownToken);
-    }
-    Ok(Some(principal))
+    token(headers)
 }
 
 fn names_token(uri: &Uri) -> bool {
@@ -186,11 +225,9 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        match admit(&tokens, Access::Admin, false, &headers, &Uri::from_static(uri)) {
-            Ok(principal) => {
-                assert_eq!(principal, Some(Principal::Service));
-                200
-            }
+        match sent(&headers, &Uri::from_static(uri)) {
+            Ok(token) if tokens.is_service(token) => 200,
+            Ok(_) => 403,
             Err(refusal) => refusal.row().0.as_u16(),
         }
     }

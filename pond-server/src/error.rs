@@ -27,6 +27,14 @@ pub(crate) enum Refusal {
     NoToken(&'static str),
     /// A token that opens nothing. One answer, whether it is unknown, revoked or expired.
     UnknownToken,
+    /// A good key without the scopes; any one of these would do.
+    MissingScope(Vec<&'static str>),
+    /// The first request with this key is under way.
+    UnderWay,
+    /// The key was sent with another body.
+    OtherBody,
+    /// The first request with this key made this record, and its answer held a secret that is shown once.
+    AlreadyCreated(String),
     /// No route of this path.
     NoRoute,
     /// The route has no such method.
@@ -72,6 +80,14 @@ impl Refusal {
             Self::Engine(error) => engine_row(error),
             Self::NoToken(_) => Row(S::UNAUTHORIZED, "unauthenticated", "A token is needed"),
             Self::UnknownToken => Row(S::FORBIDDEN, "forbidden", "The token opens nothing here"),
+            Self::MissingScope(_) => Row(S::FORBIDDEN, "missing_scope", "The key lacks a scope"),
+            Self::UnderWay => Row(S::CONFLICT, "idempotency_in_flight", "The first such request is under way"),
+            Self::OtherBody => Row(
+                S::UNPROCESSABLE_ENTITY,
+                "idempotency_mismatch",
+                "The key was used for another request",
+            ),
+            Self::AlreadyCreated(_) => Row(S::CONFLICT, "already_created", "It was created before"),
             Self::NoRoute => Row(S::NOT_FOUND, "not_found", "There is no such thing"),
             Self::MethodNotAllowed => Row(
                 S::METHOD_NOT_ALLOWED,
@@ -101,6 +117,12 @@ impl Refusal {
             Self::Engine(error) => engine_detail(error),
             Self::NoToken(why) => (*why).to_owned(),
             Self::UnknownToken => "the token is unknown, revoked or expired".into(),
+            Self::MissingScope(scopes) => format!("the key needs {}", scopes.join(" or ")),
+            Self::UnderWay => "ask again in a moment for the answer of the first request with this Idempotency-Key".into(),
+            Self::OtherBody => "this Idempotency-Key came with another body before: draw a new one".into(),
+            Self::AlreadyCreated(_) => {
+                "the first request with this Idempotency-Key made it; what it was shown once is not kept".into()
+            }
             Self::NoRoute => "no such path".into(),
             Self::MethodNotAllowed => "see the Allow header".into(),
             Self::EmptyBody => "a JSON body is required".into(),
@@ -119,6 +141,11 @@ impl Refusal {
         let Row(status, code, title) = self.row();
         let mut problem = api::Problem::new(status.as_u16(), code, title, self.detail());
         request_id.clone_into(&mut problem.request_id);
+        match self {
+            Self::MissingScope(scopes) => problem.required_scopes = scopes.iter().map(ToString::to_string).collect(),
+            Self::AlreadyCreated(id) => problem.id = Some(id.clone()).filter(|id| !id.is_empty()),
+            _ => {}
+        }
         if let Self::Engine(error) = self {
             match error {
                 Error::Invalid(faults) => problem.errors = faults.iter().map(field_error).collect(),
@@ -150,8 +177,8 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Engine(Error::Busy { retry_after, .. }) => Some(*retry_after),
-            Self::Engine(Error::Unavailable(..)) => Some(Duration::from_secs(1)),
+            Self::Engine(Error::Busy { retry_after, .. } | Error::QueueFull { retry_after, .. }) => Some(*retry_after),
+            Self::Engine(Error::Unavailable(..)) | Self::UnderWay => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -181,6 +208,7 @@ fn engine_row(error: &Error) -> Row {
         ),
         Error::Forbidden(denial) => Row(S::FORBIDDEN, denial_code(*denial), "The caller may not do this"),
         Error::Busy { .. } => Row(S::TOO_MANY_REQUESTS, "busy", "Too much waits already"),
+        Error::QueueFull { .. } => Row(S::TOO_MANY_REQUESTS, "queue_full", "Too many runs of the project wait"),
         Error::Unavailable(..) => Row(
             S::SERVICE_UNAVAILABLE,
             "unavailable",
@@ -232,7 +260,8 @@ fn engine_detail(error: &Error) -> String {
         | Error::TooLarge(_)
         | Error::DigestMismatch
         | Error::Forbidden(_)
-        | Error::Busy { .. } => error.to_string(),
+        | Error::Busy { .. }
+        | Error::QueueFull { .. } => error.to_string(),
     }
 }
 
@@ -361,10 +390,18 @@ mod tests {
                 message: "full".into(),
                 retry_after: Duration::from_secs(5),
             }),
+            engine(Error::QueueFull {
+                message: "full".into(),
+                retry_after: Duration::from_secs(5),
+            }),
             engine(Error::Unavailable("the store", secret())),
             engine(Error::Internal("sk-secret".into(), secret())),
             Refusal::NoToken("send a token"),
             Refusal::UnknownToken,
+            Refusal::MissingScope(vec!["runs:write"]),
+            Refusal::UnderWay,
+            Refusal::OtherBody,
+            Refusal::AlreadyCreated("one".into()),
             Refusal::NoRoute,
             Refusal::MethodNotAllowed,
             Refusal::EmptyBody,
@@ -408,10 +445,15 @@ mod tests {
                 (403, "claim_required"),
                 (403, "foreign_worker"),
                 (429, "busy"),
+                (429, "queue_full"),
                 (503, "unavailable"),
                 (500, "internal"),
                 (401, "unauthenticated"),
                 (403, "forbidden"),
+                (403, "missing_scope"),
+                (409, "idempotency_in_flight"),
+                (422, "idempotency_mismatch"),
+                (409, "already_created"),
                 (404, "not_found"),
                 (405, "method_not_allowed"),
                 (400, "unreadable"),
@@ -433,7 +475,8 @@ mod tests {
             assert!(body.contains("\"request_id\":\"req-1\"") && body.contains(&format!("urn:pond:problem:{}", row.1)));
             let answer = refusal.into_response();
             let retries = answer.headers().contains_key(header::RETRY_AFTER);
-            assert_eq!(retries, matches!(row.0.as_u16(), 429 | 503), "{}", row.1);
+            let waits = matches!(row.0.as_u16(), 429 | 503) || row.1 == "idempotency_in_flight";
+            assert_eq!(retries, waits, "{}", row.1);
         }
     }
 }

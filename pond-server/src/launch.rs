@@ -98,6 +98,7 @@ impl Server {
             service_token: service_token.clone(),
             hosts: HostRule::of(addr.ip(), settings.server.public_url.as_ref()),
             open_metrics: addr.ip().is_loopback(),
+            proxies: settings.server.proxies.clone(),
         };
         let state = AppState::new(pond, app);
         Ok(Self {

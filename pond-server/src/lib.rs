@@ -17,6 +17,7 @@ pub mod key_command;
 mod launch;
 mod metrics;
 mod openapi;
+mod peer;
 pub mod program;
 mod routes;
 mod serve;
@@ -25,6 +26,7 @@ mod state;
 mod telemetry;
 
 pub use hosts::HostRule;
+pub use peer::TrustedProxies;
 pub use routes::app;
 pub use serve::serve;
 pub use state::{AppSettings, AppState};

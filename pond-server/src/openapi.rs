@@ -204,7 +204,10 @@ fn html_of(endpoints: &[Endpoint]) -> String {
             Access::Caller => "any token",
             Access::ReadRuns => "runs:read",
             Access::WriteRuns => "runs:write",
+            Access::ReadRun => "runs:read, or that of the run's family",
+            Access::CancelRun => "runs:write, or that of the run's family",
             Access::Admin => "admin",
+            Access::Orchestrator => "a paired orchestrator",
         };
         // All of it is the table's own text: nothing from outside.
         let _ = writeln!(

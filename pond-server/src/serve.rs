@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+use crate::peer::Connection;
 
 /// What connections are held to.
 #[derive(Debug, Clone, Copy)]
@@ -86,11 +89,17 @@ async fn serve_within(
     Ok(())
 }
 
+/// A connection and where it comes from.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+}
+
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(Accepted, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, peer)) => Some((Accepted { stream, peer }, place)),
         Err(error) => {
             use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
             // Those are of the one connection; others, such as no descriptor left, of the host.
@@ -104,13 +113,22 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 }
 
 /// Answers the requests of one connection.
-async fn answer(stream: TcpStream, app: Router, bounds: Bounds, stop: CancellationToken, _place: OwnedSemaphorePermit) {
+async fn answer(
+    accepted: Accepted,
+    app: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+) {
+    let Accepted { stream, peer } = accepted;
     let (work, seen) = watch::channel(Work::default());
     let work = Arc::new(work);
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, busy) = (app.clone(), Busy::begin(&work));
         async move {
-            let answer: Response<Body> = app.oneshot(request.map(Body::new)).await?;
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Connection(peer));
+            let answer: Response<Body> = app.oneshot(request).await?;
             Ok::<_, std::convert::Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });

@@ -1,15 +1,18 @@
 //! What every handler has at hand.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use pond_core::Pond;
 use pond_core::entropy::{Entropy, SystemEntropy};
+use pond_core::pool::Tries;
 use pond_core::secret::Secret;
+use pond_core::{Error, Pond};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::hosts::HostRule;
 use crate::metrics::Metrics;
+use crate::peer::TrustedProxies;
 
 /// The version that the server tells.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -25,6 +28,8 @@ pub struct AppSettings {
     pub hosts: HostRule,
     /// Whether `/metrics` needs no token: on a loopback bind.
     pub open_metrics: bool,
+    /// Proxies whose word on the client's address counts.
+    pub proxies: TrustedProxies,
 }
 
 /// An engine with what the HTTP side adds to it. Clones are the same.
@@ -40,6 +45,8 @@ struct Inner {
     hosts: HostRule,
     open_metrics: bool,
     metrics: Metrics,
+    proxies: TrustedProxies,
+    tries: Tries,
     entropy: Arc<dyn Entropy>,
     closing: CancellationToken,
 }
@@ -52,6 +59,7 @@ impl AppState {
             service_token,
             hosts,
             open_metrics,
+            proxies,
         } = settings;
         let inner = Inner {
             pond,
@@ -60,6 +68,8 @@ impl AppState {
             hosts,
             open_metrics,
             metrics: Metrics::default(),
+            proxies,
+            tries: Tries::default(),
             entropy: Arc::new(SystemEntropy),
             closing: CancellationToken::new(),
         };
@@ -94,6 +104,26 @@ impl AppState {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    pub(crate) fn proxies(&self) -> &TrustedProxies {
+        &self.inner.proxies
+    }
+
+    /// Refuses an address that has failed too often.
+    pub(crate) fn admit_try(&self, address: IpAddr) -> Result<(), Error> {
+        match self.inner.tries.wait(address, self.pond().now()) {
+            None => Ok(()),
+            Some(retry_after) => Err(Error::Busy {
+                message: "too many codes from this address were not valid; wait a moment".into(),
+                retry_after,
+            }),
+        }
+    }
+
+    /// An address has offered a code that is none.
+    pub(crate) fn failed_try(&self, address: IpAddr) {
+        self.inner.tries.failed(address, self.pond().now());
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {

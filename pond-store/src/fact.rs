@@ -1,5 +1,7 @@
 //! The hot facts, as they stand in line; and what a backend must do with a batch of them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use pond_core::audit::AuditStore;
 use pond_core::config::ConfigStore;
@@ -8,7 +10,7 @@ use pond_core::id::{JobId, ProjectId, RunId};
 use pond_core::idempotency::OnceStore;
 use pond_core::keys::KeyStore;
 use pond_core::page::{Page, PageRequest};
-use pond_core::pool::{ClaimRequest, ClaimedJob, JobChange, JobRow, Needs, PoolStore, Renewal, Renewed};
+use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
 use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
 use pond_core::scope::Scope;
@@ -36,7 +38,12 @@ pub(crate) enum Outcome {
     /// The run was created.
     Created,
     /// Of a commit.
-    Committed(Committed),
+    Committed {
+        /// What became of it.
+        committed: Committed,
+        /// Whether jobs may have come into line with it.
+        in_line: bool,
+    },
     /// Of an append.
     Appended(Appended),
     /// Of a claim.
@@ -71,7 +78,7 @@ pub(crate) enum Subject {
 pub(crate) struct Touches {
     /// The run.
     pub(crate) run: Option<RunId>,
-    /// Whether a job may have come into line.
+    /// The line, if jobs came into it.
     pub(crate) line: bool,
     /// Whether it is of the pool's records.
     pub(crate) pool: bool,
@@ -96,10 +103,7 @@ impl Fact {
             _ => None,
         };
         let line = match self {
-            Self::Commit(commit) => commit
-                .jobs
-                .iter()
-                .any(|job| matches!(job, JobChange::Enqueue(_) | JobChange::Release(_))),
+            Self::Commit(commit) => !commit.jobs.is_empty(),
             Self::Claim(_) => true,
             _ => false,
         };
@@ -112,10 +116,19 @@ impl Outcome {
     pub(crate) fn wrote(&self) -> bool {
         match self {
             Self::Created => true,
-            Self::Committed(committed) => matches!(committed, Committed::At { .. }),
+            Self::Committed { committed, .. } => matches!(committed, Committed::At { .. }),
             Self::Appended(appended) => matches!(appended, Appended::At { .. }),
             Self::Claimed(claimed) => claimed.passed_over,
             Self::Renewed(_) => false,
+        }
+    }
+
+    /// Whether jobs may have come into line, or were passed over there.
+    pub(crate) fn in_line(&self) -> bool {
+        match self {
+            Self::Committed { in_line, .. } => *in_line,
+            Self::Claimed(claimed) => claimed.passed_over,
+            Self::Created | Self::Appended(_) | Self::Renewed(_) => false,
         }
     }
 }
@@ -193,7 +206,8 @@ pub(crate) trait JobReads: Send + Sync + 'static {
         but: Option<pond_core::id::BootId>,
     ) -> Result<Vec<JobRow>, StoreError>;
 
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError>;
+    /// Those of which a job is in line right now.
+    async fn waiting_needs(&self) -> Result<Arc<[Needs]>, StoreError>;
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError>;
 }

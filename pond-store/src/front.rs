@@ -24,22 +24,30 @@ use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::{Change, Store, StoreError};
 use pond_core::usage::UsageEntry;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::fact::{Backend, Claimed, Fact, Outcome, Touches};
 use crate::hints::Hints;
 use crate::line::Line;
+use crate::waiting::WaitingNeeds;
 
 /// A store over a backend.
 pub(crate) struct Front<B: Backend> {
     backend: Arc<B>,
     line: Line<B>,
     hints: Hints,
+    waiting: WaitingNeeds,
 }
 
 impl<B: Backend> Front<B> {
     /// Puts the parts together.
     pub(crate) fn new(backend: Arc<B>, line: Line<B>, hints: Hints) -> Self {
-        Self { backend, line, hints }
+        Self {
+            backend,
+            line,
+            hints,
+            waiting: WaitingNeeds::default(),
+        }
     }
 
     /// Has a fact written, and tells watchers once it is durable.
@@ -47,7 +55,8 @@ impl<B: Backend> Front<B> {
         let touches = fact.touches();
         let outcome = self.line.submit(fact).await?;
         if outcome.wrote() {
-            self.hints.tell(touches);
+            let line = touches.line && outcome.in_line();
+            self.hints.tell(Touches { line, ..touches });
         }
         Ok(outcome)
     }
@@ -80,7 +89,10 @@ impl<B: Backend> RunStore for Front<B> {
     }
 
     async fn commit_run(&self, commit: Commit) -> Result<Committed, StoreError> {
-        expect_outcome!(self.write(Fact::Commit(commit)).await?, Committed)
+        match self.write(Fact::Commit(commit)).await? {
+            Outcome::Committed { committed, .. } => Ok(committed),
+            other => unreachable!("a backend answers each fact in kind, not {other:?}"),
+        }
     }
 
     async fn append_events(&self, append: Append) -> Result<Appended, StoreError> {
@@ -148,7 +160,12 @@ impl<B: Backend> JobStore for Front<B> {
         if request.tokens.is_empty() || request.fits.is_empty() {
             return Ok(Vec::new());
         }
-        expect_outcome!(self.write(Fact::Claim(request)).await?, Claimed).map(|claimed: Claimed| claimed.jobs)
+        let asked = request.tokens.len();
+        let claimed: Claimed = expect_outcome!(self.write(Fact::Claim(request)).await?, Claimed)?;
+        if claimed.jobs.len() < asked {
+            self.waiting.forget();
+        }
+        Ok(claimed.jobs)
     }
 
     async fn renew_lease(&self, renewal: Renewal) -> Result<Renewed, StoreError> {
@@ -167,8 +184,13 @@ impl<B: Backend> JobStore for Front<B> {
         self.backend.jobs_of_worker(worker, but).await
     }
 
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
-        self.backend.waiting_needs().await
+    async fn waiting_needs(&self) -> Result<Arc<[Needs]>, StoreError> {
+        if self.line.is_direct() {
+            // As cheap as what is kept of it would be.
+            return self.backend.waiting_needs().await;
+        }
+        let read = self.backend.waiting_needs();
+        self.waiting.get(self.hints.line_news(), Instant::now(), read).await
     }
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {

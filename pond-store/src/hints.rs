@@ -1,6 +1,6 @@
 //! Hints about writes, to watchers of this process and, where there is a way, of other ones.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pond_core::store::Change;
@@ -17,6 +17,8 @@ const BEHIND: usize = 4096;
 pub(crate) struct Hints {
     watchers: broadcast::Sender<Change>,
     others: Option<Arc<Others>>,
+    /// Counts the hints that jobs came, or may have come, into line.
+    line_news: Arc<AtomicU64>,
 }
 
 /// The way to the other servers on the same database, and the tasks that keep it open.
@@ -45,6 +47,7 @@ impl Hints {
         Self {
             watchers: broadcast::Sender::new(BEHIND),
             others: None,
+            line_news: Arc::default(),
         }
     }
 
@@ -81,7 +84,15 @@ impl Hints {
 
     /// Passes a hint on to the watchers of this process.
     pub(crate) fn hint(&self, change: Change) {
+        if matches!(change, Change::Work | Change::Missed) {
+            self.line_news.fetch_add(1, Ordering::AcqRel);
+        }
         let _nobody_watches = self.watchers.send(change);
+    }
+
+    /// How often jobs came, or may have come, into line so far. Counted before anybody is told.
+    pub(crate) fn line_news(&self) -> u64 {
+        self.line_news.load(Ordering::Acquire)
     }
 
     /// Ends the tasks.

@@ -13,6 +13,7 @@ mod sql;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod waiting;
 
 pub use blob::{blobs_in_folder, blobs_in_memory};
 pub use open::{OpenError, StoreUrl, memory, open};

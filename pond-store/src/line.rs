@@ -81,6 +81,11 @@ impl<B: Backend> Line<B> {
         }
     }
 
+    /// Whether callers apply their facts themselves.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
+
     /// Lets no more facts in, and waits for those that are.
     pub(crate) async fn close(&self) {
         if let Self::Queue { closing, batcher, .. } = self {

@@ -18,7 +18,7 @@ async fn an_idle_file_stays_as_it_is() {
         .await
         .unwrap();
     let samples = Samples::new(1);
-    samples.enqueue(&*store, "a", 1).await;
+    samples.enqueue(&*store, "a").await;
     let look = || -> Vec<(String, u64, SystemTime)> {
         let files = std::fs::read_dir(folder.path()).unwrap().map(|file| {
             let (file, meta) = file.map(|file| (file.file_name(), file.metadata().unwrap())).unwrap();
@@ -39,7 +39,7 @@ async fn an_idle_file_stays_as_it_is() {
 async fn an_idle_database_sees_no_transaction() {
     let database = TestDatabase::create().await;
     let store = pond_store::open(&database.url()).await.unwrap();
-    Samples::new(2).enqueue(&*store, "a", 1).await;
+    Samples::new(2).enqueue(&*store, "a").await;
     let mut watcher = sqlx::PgConnection::connect(database.text()).await.unwrap();
     let mut queries = async || {
         // When each of the store's connections was last asked something.

@@ -6,4 +6,5 @@ mod idle;
 mod migrations;
 mod model;
 mod names;
+mod turns;
 mod wake;

@@ -1,13 +1,14 @@
 //! Random operations on the store in memory, as the model, and on both databases: the same answers, and the same records
 //! afterwards, whatever is read.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::config::{ConfigChange, ConfigRevision, Entry, EntryKind, Owner};
 use pond_core::id::{BootId, EngineId, JobId, ProjectId, RunId, WorkerId};
 use pond_core::page::PageRequest;
-use pond_core::pool::{ClaimRequest, ClaimToken, ClaimedJob, JobChange, Renewal};
+use pond_core::pool::{ClaimRequest, ClaimToken, ClaimedJob, JobChange, Needs, Renewal};
 use pond_core::projects::Project;
 use pond_core::runs::{Append, Commit, Guard, Inputs, NewRun, RunFilter, RunStatus};
 use pond_core::scope::Scope;
@@ -47,6 +48,7 @@ enum Op {
     Claim {
         worker: Index,
         tags: u8,
+        only: Option<bool>,
         most: usize,
         short: bool,
     },
@@ -105,8 +107,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(run, stale, finish, claim, jobs, parts)| Op::Commit { run, stale, finish, claim, jobs, parts }),
         6 => (index(), 0..4usize, claim, prop::option::of((0..2u8, 0..4u64)), any::<u8>())
             .prop_map(|(run, lines, claim, piece, parts)| Op::Append { run, lines, claim, piece, parts }),
-        5 => (index(), 0..8u8, 0..4usize, any::<bool>())
-            .prop_map(|(worker, tags, most, short)| Op::Claim { worker, tags, most, short }),
+        5 => (index(), 0..8u8, prop::option::weighted(0.3, any::<bool>()), 0..4usize, any::<bool>())
+            .prop_map(|(worker, tags, only, most, short)| Op::Claim { worker, tags, only, most, short }),
         3 => (index(), prop::bool::weighted(0.2)).prop_map(|(job, wrong)| Op::Renew { job, wrong }),
         2 => (index(), any::<bool>()).prop_map(|(engine, retire)| Op::Beat { engine, retire }),
         2 => (index(), 0..5u32).prop_map(|(heir, limit)| Op::Adopt { heir, limit }),
@@ -322,6 +324,7 @@ impl World {
             Op::Claim {
                 worker,
                 tags,
+                only,
                 most,
                 short,
             } => {
@@ -334,6 +337,7 @@ impl World {
                     worker,
                     boot,
                     fits: fits.collect(),
+                    only: only.map(|second| self.projects[usize::from(second)]),
                     lease_until: self.samples.clock.now().plus(lease),
                     ..self.samples.claim("a", *most)
                 })
@@ -413,8 +417,9 @@ impl World {
 
     fn job_change(&mut self, run: &NewRun, kind: u8, any: Index) -> Option<JobChange> {
         if kind.is_multiple_of(2) {
-            let place = i64::from(kind / 16);
-            let job = self.samples.job(run, TAGS[usize::from(kind) / 2 % 3], place);
+            let mut job = self.samples.job(run, TAGS[usize::from(kind) / 2 % 3]);
+            job.project_limit = u32::from(kind / 32);
+            job.area = (kind >= 128).then_some(u32::from(kind));
             self.jobs.push((job.id, run.id));
             return Some(JobChange::Enqueue(job));
         }
@@ -482,7 +487,14 @@ impl World {
             all.push(text(store.jobs_of_worker(*worker, Some(*boot)).await));
         }
         all.push(text(store.expired_jobs(now, 100).await));
-        all.push(text(store.waiting_needs().await));
+        // A claim that takes less than it asks for makes them exact.
+        let vain = ClaimRequest {
+            only: Some(self.samples.id()),
+            ..self.samples.claim("a", 1)
+        };
+        assert_eq!(store.claim_jobs(vain).await.unwrap().len(), 0);
+        let needs: BTreeSet<Needs> = store.waiting_needs().await.unwrap().iter().cloned().collect();
+        all.push(format!("{needs:?}"));
         all.push(text(store.config().await));
         all.push(text(store.projects().await));
         all.push(text(store.wrapped_keys().await));

@@ -28,7 +28,7 @@ async fn another_server_hears_of_runs_and_work_and_the_writer_hears_once() {
     );
     let (mut own, mut other) = (one.changes(), two.changes());
     let samples = Samples::new(1);
-    let (run, _) = samples.enqueue(&*one, "a", 1).await;
+    let (run, _) = samples.enqueue(&*one, "a").await;
     let mut heard = BTreeSet::new();
     while heard.len() < 2 {
         match next(&mut other).await {

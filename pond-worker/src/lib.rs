@@ -1,8 +1,9 @@
 //! All that runs on a Pond worker host: sandboxes, the broker, the one dialer, the built-in agent loop, and the worker loop
-//! that takes a job to its end.
+//! that takes a job to its end; and what the engine has done by programs of its own host.
 
 pub mod broker;
 pub mod collect;
+pub mod host;
 pub mod mini;
 pub mod net;
 pub mod prepare;

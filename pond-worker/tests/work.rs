@@ -8,7 +8,13 @@ mod leaves;
 mod links;
 #[path = "work/lives.rs"]
 mod lives;
+#[path = "work/played.rs"]
+mod played;
+#[path = "work/results.rs"]
+mod results;
 #[path = "work/secrets.rs"]
 mod secrets;
+#[path = "work/stopped.rs"]
+mod stopped;
 #[path = "work/world.rs"]
 mod world;

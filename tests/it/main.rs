@@ -5,6 +5,7 @@ mod dialing;
 mod fuzz;
 mod http;
 mod idle;
+mod orchestrators;
 mod pool;
 mod preflight;
 mod process;

@@ -33,6 +33,7 @@ impl World {
             service_token: Secret::new(TOKEN),
             hosts: HostRule::Loopback(None),
             open_metrics: true,
+            proxies: Default::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let url = format!("http://{}", listener.local_addr().expect("a bound port has an address"));
@@ -86,6 +87,11 @@ impl Server {
     /// A POST of a JSON body; its status and JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A DELETE; its status and JSON body.
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        answer(self.request(Method::DELETE, path)).await
     }
 
     /// The typed client.

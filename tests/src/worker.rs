@@ -59,7 +59,7 @@ impl PlayedWorker {
 
     /// Ends a job.
     pub async fn finish(&self, job: &Job, end: JobEnd) -> pond_core::Result<()> {
-        self.link.finish(&claim(job), Report { end }).await
+        self.link.finish(&claim(job), Report { end, parse: None }).await
     }
 
     /// Sends lines of standard output as one chunk.

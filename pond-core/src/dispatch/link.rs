@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::id::{BootId, JobId, WorkerId};
 use crate::logs::{LogSource, LogStream};
 use crate::pool::{Claim, JobEnd};
+use crate::runs::ParseCount;
 use crate::secret::Secret;
 use crate::usage::ModelCall;
 
@@ -127,6 +128,8 @@ pub struct Grant {
 pub struct Report {
     /// How.
     pub end: JobEnd,
+    /// What was found in the blocks that its `parse` asks for.
+    pub parse: Option<ParseCount>,
 }
 
 /// What a worker may ask and tell. Every call about a job carries its claim; a stale one is refused with

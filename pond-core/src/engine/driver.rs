@@ -19,7 +19,7 @@ use super::advance::{cancel_live_jobs, fail_fetch, settle};
 use super::fetch::{Fetched, bundle_key, fetch};
 use super::ledger::{Cell, Seen};
 use super::placing::{UnfitCheck, enqueue, give_up, waiting};
-use super::report::{StageReport, cancel_attempts, orphans, put_back, write, write_fetched};
+use super::report::{StageReport, cancel_attempts, orphans, write, write_fetched};
 use crate::artifacts::{Artifact, BlobError, BlobStore, ByteStream};
 use crate::clock::Timestamp;
 use crate::config::Effective;
@@ -245,7 +245,11 @@ impl Driver {
             };
             let needs = needs_of(swarm, project, &effective, settings);
             let presence = &self.parts.presence;
-            if needs.is_ok_and(|needs| presence.missing(&needs, now, settings.worker_offline).is_none()) {
+            if needs.is_ok_and(|needs| {
+                presence
+                    .missing(&needs, project, now, settings.worker_offline)
+                    .is_none()
+            }) {
                 self.waits.remove(&index);
             } else {
                 self.waits.entry(index).or_insert(now);
@@ -443,7 +447,7 @@ impl Driver {
             if end.is_some() || (due && (!attempt.recorded || !findings.is_empty())) {
                 taken.push((*index, attempt.started, findings, end));
             } else {
-                put_back(&attempt.sink, findings);
+                attempt.sink.put_back(findings);
             }
         }
         for (index, started, findings, end) in taken {

@@ -1,10 +1,12 @@
 //! Passes the store's hints on: to those who watch, and to what is kept of live runs in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 use super::Parts;
+use crate::id::RunId;
 use crate::store::Change;
 
 /// Passes hints on until the store closes.
@@ -15,15 +17,35 @@ pub(crate) async fn hear(parts: Arc<Parts>, mut changes: broadcast::Receiver<Cha
             Ok(Change::RunElsewhere(id)) => {
                 parts.ledger.outdate(id);
                 parts.watches.wake_run(id);
+                look_after(&parts, id);
             }
-            // Nothing is kept of the records yet.
-            Ok(Change::Pool) => {}
+            Ok(Change::Pool) => {
+                parts.rosters.outdate();
+                parts.bindings.wake_all();
+            }
             Ok(Change::Work) => parts.watches.wake_work(),
             Ok(Change::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => {
                 parts.ledger.outdate_all();
+                parts.rosters.outdate();
                 parts.watches.wake_all();
             }
             Err(broadcast::error::RecvError::Closed) => return,
         }
     }
+}
+
+/// Changes of a run that come this close together are looked at once.
+const CLOSE: Duration = Duration::from_millis(200);
+
+/// Another server may have cancelled a run whose jobs are held through this one.
+fn look_after(parts: &Arc<Parts>, run: RunId) {
+    if !parts.claims.is_to_be_looked_after(run) {
+        return;
+    }
+    let own = parts.clone();
+    parts.tasks.spawn(async move {
+        own.clock.sleep(CLOSE).await;
+        own.claims.looks_after(run);
+        own.hear_cancel(run).await;
+    });
 }

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::id::{EngineId, RunId};
-use crate::pool::{Claims, EngineKey, Presence};
+use crate::pool::{Bindings, Claims, EngineKey, Presence, Rosters};
+use crate::runs::HostTools;
 use crate::sealing::{KeyringStore, Sealer, server_key};
 use crate::secret::SecretBytes;
 use crate::sources::SourceFetch;
@@ -27,12 +28,15 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) sources: Option<Arc<dyn SourceFetch>>,
+    pub(crate) host: Option<Arc<dyn HostTools>>,
     pub(crate) sealer: Arc<dyn Sealer>,
     pub(crate) config: Config,
     pub(crate) ledger: Ledger,
     pub(crate) watches: Arc<Watches>,
     pub(crate) keys: ServerKeys,
     pub(crate) claims: Claims,
+    pub(crate) rosters: Rosters,
+    pub(crate) bindings: Bindings,
     pub(crate) presence: Presence,
     pub(crate) tasks: Tasks,
     pub(crate) word: Word,

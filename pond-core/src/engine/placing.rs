@@ -61,8 +61,8 @@ pub(super) fn enqueue(
         stage: u32::try_from(index).unwrap_or(u32::MAX),
         area: None,
         needs,
-        place: draft.now.micros(),
         enqueued_at: draft.now,
+        project_limit: parts.settings.project_max_parallel,
     }));
     Ok(())
 }
@@ -81,7 +81,7 @@ pub(super) fn give_up(draft: &mut Draft<'_>, index: usize, check: &UnfitCheck) -
         Err(Unplaced::Later(failure) | Unplaced::Never(failure)) => Some(failure),
         Ok(needs) => parts
             .presence
-            .missing(&needs, draft.now, parts.settings.worker_offline)
+            .missing(&needs, draft.head.project, draft.now, parts.settings.worker_offline)
             .map(|missing| {
                 let key = draft.definition.key(index);
                 Failure::new(

@@ -7,34 +7,18 @@ use super::fetch::Fetched;
 use crate::artifacts::Artifact;
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::logs::{LogLine, LogSource};
-use crate::runs::executors::{Findings, StageSink};
+use crate::logs::{LogLine, LogSource, LogStream};
+use crate::runs::executors::FoundLine;
 use crate::runs::{Progress, StageEvent, StageOutcome, StagePhase, Transition};
 
 /// What is to be written of an attempt.
 pub(super) struct StageReport {
     pub(super) index: usize,
     pub(super) started: Timestamp,
-    pub(super) lines: Vec<(Timestamp, String)>,
+    pub(super) lines: Vec<FoundLine>,
     pub(super) progress: Option<Progress>,
     pub(super) artifacts: Vec<Artifact>,
     pub(super) end: Option<(Timestamp, StageOutcome)>,
-}
-
-/// Puts findings back that are not to be written yet.
-pub(super) fn put_back(sink: &StageSink, findings: Findings) {
-    if findings.is_empty() {
-        return;
-    }
-    for (at, line) in findings.lines {
-        sink.line(at, line);
-    }
-    if let Some(Progress { done, total }) = findings.progress {
-        sink.progress(done, total);
-    }
-    for (name, bytes) in findings.artifacts {
-        sink.artifact(name, bytes);
-    }
 }
 
 /// Writes that the sources are there.
@@ -47,6 +31,18 @@ pub(super) fn write_fetched(draft: &mut Draft<'_>, found: &Fetched) -> Result<()
     }
     draft.apply(Transition::Fetched(found.bundle.clone()))?;
     Ok(())
+}
+
+/// Pond's own word is the engine's; what a program wrote is the agent's.
+fn logged(found: &FoundLine, stage: &str) -> LogLine {
+    let source = match found.stream {
+        LogStream::System => LogSource::Engine,
+        LogStream::Stdout | LogStream::Stderr => LogSource::Agent,
+    };
+    LogLine {
+        stream: found.stream,
+        ..LogLine::system(source, Some(stage), found.line.clone())
+    }
 }
 
 /// Writes what an attempt has found, unless its stage was ended meanwhile.
@@ -63,8 +59,8 @@ pub(super) fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
         draft.apply(Transition::Stage { index, event })?;
     }
     let key = draft.definition.key(index).to_owned();
-    for (at, line) in &report.lines {
-        draft.log(*at, LogLine::system(LogSource::Engine, Some(&key), line.clone()));
+    for found in &report.lines {
+        draft.log(found.at, logged(found, &key));
     }
     if let Some(progress) = report.progress {
         draft.apply(Transition::Progress { index, progress })?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::id::EngineId;
 use crate::outbound::AllowPrivate;
 use crate::sources::Caps;
+use crate::usage::Pico;
 
 /// Whose runs an engine takes over when it starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct EngineSettings {
     pub takeover: Takeover,
     /// Jobs of one run at once.
     pub run_max_parallel: usize,
+    /// Jobs of one project that may be in line or on workers at once.
+    pub project_max_parallel: u32,
     /// Runs of one project that may wait or run.
     pub project_max_queued: u32,
     /// How long a stage may take that does not say.
@@ -44,6 +47,10 @@ pub struct EngineSettings {
     pub artifact_cap: u64,
     /// Whether profile `none` is refused.
     pub require_sandbox: bool,
+    /// Whether `shell` stages may run on the engine's host.
+    pub allow_shell: bool,
+    /// What a run may spend whose model stages are bounded by nothing.
+    pub default_budget_usd: Option<Pico>,
     /// The harness of stages that name none.
     pub default_harness: Option<String>,
     /// The model of stages that name none.
@@ -63,6 +70,7 @@ impl Default for EngineSettings {
         Self {
             takeover: Takeover::All,
             run_max_parallel: 8,
+            project_max_parallel: 32,
             project_max_queued: 10_000,
             stage_timeout: Duration::from_secs(3600),
             no_worker_grace: Duration::from_secs(90),
@@ -73,6 +81,8 @@ impl Default for EngineSettings {
             log_cap: 256 << 20,
             artifact_cap: 256 << 20,
             require_sandbox: true,
+            allow_shell: false,
+            default_budget_usd: None,
             default_harness: None,
             default_model: None,
             outbound: AllowPrivate::default(),

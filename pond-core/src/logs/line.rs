@@ -20,6 +20,14 @@ pub enum LogStream {
 }
 
 impl LogStream {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::System];
+
+    /// The stream of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stream| stream.as_str() == name)
+    }
+
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,6 +62,21 @@ pub enum LogSource {
 }
 
 impl LogSource {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Preflight,
+        Self::Fetch,
+        Self::Engine,
+        Self::Agent,
+        Self::Proxy,
+        Self::Broker,
+    ];
+
+    /// The source of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == name)
+    }
+
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {

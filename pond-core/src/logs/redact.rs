@@ -1,8 +1,10 @@
-//! Cuts known secrets out of whatever leaves a worker: raw, base64 at any alignment, hex, percent- and JSON-escaped.
+//! Cuts known secrets out of whatever leaves a worker: raw, base64 at any alignment, hex, percent- and JSON-escaped; and what
+//! has the shape of one of Pond's own tokens, whosever it is.
 //!
 //! What is cut does not depend on how the bytes arrive: each byte that any occurrence covers is covered, occurrences that
 //! overlap become one mark, and of a stream only the end that may still grow into an occurrence is held back.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +23,16 @@ const STANDS_OUT: usize = 12;
 /// Longer secrets, such as key files, are told by their beginning and by each later part of this length.
 const MAX_PART: usize = 4 << 10;
 
+/// How Pond's own tokens begin.
+const TOKENS: [&str; 7] = [
+    "pond_pk_", "pond_ok_", "pond_wk_", "pond_at_", "pond_pc_", "pond_ec_", "whsec_",
+];
+/// What follows the beginning of a token: less is a mention of the kind, and of more the rest is no part of it.
+const MIN_BODY: usize = 16;
+const MAX_BODY: usize = 256;
+/// What stands in the mark in place of a name.
+const TOKEN: &str = "token";
+
 /// What RFC 3986 lets stand as it is.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// What JavaScript's `encodeURIComponent` lets stand.
@@ -31,12 +43,58 @@ const COMPONENT: &AsciiSet = &UNRESERVED
     .remove(b')')
     .remove(b'*');
 
-/// One form of a secret.
+/// How a place is marked at which something was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// `[redacted:NAME]`: for logs and messages, whose readers are told the name only if they may know it; see
+    /// [`without_names`].
+    Named,
+    /// `[redacted]`: for artifacts, which everybody reads as they are.
+    Nameless,
+}
+
+/// A text with the names taken out of its marks, for readers who may not know which secret stood there.
+pub fn without_names(text: &str) -> Cow<'_, str> {
+    const MARK: &str = "[redacted:";
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(MARK) {
+        let name = &rest[at + MARK.len()..];
+        let end = name.bytes().position(|byte| !is_word(Some(byte)) && byte != b'-');
+        match end.filter(|end| name.as_bytes()[*end] == b']') {
+            Some(end) => {
+                out.push_str(&rest[..at]);
+                out.push_str("[redacted]");
+                rest = &name[end + 1..];
+            }
+            None => {
+                out.push_str(&rest[..at + MARK.len()]);
+                rest = name;
+            }
+        }
+    }
+    if out.is_empty() && rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// When a form counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    /// Wherever it stands.
+    Anywhere,
+    /// Only between characters that are no part of a word.
+    Alone,
+    /// With enough of a token's body behind it, which it covers too.
+    WithBody,
+}
+
+/// One form of a secret, or the beginning of a token.
 struct Form {
     name: Arc<str>,
-    length: usize,
-    /// Counts only between characters that are no part of a word.
-    alone: bool,
+    counts: Counts,
 }
 
 struct Known {
@@ -48,9 +106,16 @@ struct Known {
     longest: usize,
 }
 
-/// Knows the secrets of one job.
-#[derive(Clone, Default)]
-pub struct Redactor(Option<Arc<Known>>);
+/// Knows the secrets of one job, and the shapes of Pond's own tokens.
+#[derive(Clone)]
+pub struct Redactor(Arc<Known>);
+
+impl Default for Redactor {
+    /// Knows no secret but by its shape.
+    fn default() -> Self {
+        Self::new([])
+    }
+}
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,42 +129,43 @@ impl Redactor {
         let mut seen = BTreeSet::new();
         let mut patterns = Vec::new();
         let mut forms = Vec::new();
+        let mut add = |name: &Arc<str>, form: Zeroizing<Vec<u8>>, counts| {
+            if seen.insert(form.to_vec()) {
+                let name = Arc::clone(name);
+                forms.push(Form { name, counts });
+                patterns.push(form);
+            }
+        };
         for (name, secret) in secrets {
             let name: Arc<str> = name.into();
             for (form, alone) in forms_of(secret.expose()) {
-                if seen.insert(form.to_vec()) {
-                    let (name, length) = (Arc::clone(&name), form.len());
-                    forms.push(Form { name, length, alone });
-                    patterns.push(form);
-                }
+                add(&name, form, if alone { Counts::Alone } else { Counts::Anywhere });
             }
         }
-        if patterns.is_empty() {
-            return Self(None);
+        let token: Arc<str> = TOKEN.into();
+        for prefix in TOKENS {
+            add(&token, Zeroizing::new(prefix.into()), Counts::WithBody);
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .build(patterns.iter().map(|pattern| pattern.as_slice()))
             .expect("a few short patterns make an automaton");
-        let longest = patterns.iter().map(|pattern| pattern.len()).max().unwrap_or(0);
+        let tokens = TOKENS.iter().map(|prefix| prefix.len() + MAX_BODY);
+        let longest = patterns.iter().map(|pattern| pattern.len()).chain(tokens).max();
         let sorted = seen.into_iter().map(Zeroizing::new).collect();
-        Self(Some(Arc::new(Known {
+        Self(Arc::new(Known {
             automaton,
             forms,
             sorted,
-            longest,
-        })))
-    }
-
-    /// Whether it knows any secret at all.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+            longest: longest.unwrap_or(0),
+        }))
     }
 
     /// Starts on a stream of bytes.
-    pub fn stream(&self) -> Redacting {
+    pub fn stream(&self, marks: Marks) -> Redacting {
         Redacting {
-            known: self.0.clone(),
+            known: Arc::clone(&self.0),
+            marks,
             held: Vec::new(),
             before: None,
             covered: 0,
@@ -109,7 +175,7 @@ impl Redactor {
 
     /// A whole text without its secrets.
     pub fn text(&self, text: &str) -> String {
-        let mut stream = self.stream();
+        let mut stream = self.stream(Marks::Named);
         let mut out = Vec::with_capacity(text.len());
         stream.push(text.as_bytes(), &mut out);
         stream.finish(&mut out);
@@ -119,7 +185,8 @@ impl Redactor {
 
 /// Cuts secrets out of one stream.
 pub struct Redacting {
-    known: Option<Arc<Known>>,
+    known: Arc<Known>,
+    marks: Marks,
     /// What may still grow into an occurrence.
     held: Vec<u8>,
     /// The byte before what is held.
@@ -145,10 +212,7 @@ struct Found {
 impl Redacting {
     /// Takes the next bytes, and adds to `out` what can be told of them now.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let Some(known) = self.known.clone() else {
-            out.extend_from_slice(bytes);
-            return;
-        };
+        let known = Arc::clone(&self.known);
         self.held.extend_from_slice(bytes);
         let settled = known.settled(&self.held);
         self.tell(&known, settled, out);
@@ -156,9 +220,8 @@ impl Redacting {
 
     /// The stream has ended: adds the rest.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        if let Some(known) = self.known.clone() {
-            self.tell(&known, self.held.len(), out);
-        }
+        let known = Arc::clone(&self.known);
+        self.tell(&known, self.held.len(), out);
     }
 
     /// Whether anything was cut so far.
@@ -175,7 +238,10 @@ impl Redacting {
         for found in known.occurrences(&self.held, self.before, settled) {
             if found.start >= covered {
                 out.extend_from_slice(&self.held[covered..found.start]);
-                out.extend_from_slice(format!("[redacted:{}]", known.forms[found.form].name).as_bytes());
+                match self.marks {
+                    Marks::Named => out.extend_from_slice(format!("[redacted:{}]", known.name(&found)).as_bytes()),
+                    Marks::Nameless => out.extend_from_slice(b"[redacted]"),
+                }
                 self.touched = true;
             }
             covered = covered.max(found.end);
@@ -195,32 +261,44 @@ impl Known {
         let mut found: Vec<Found> = self
             .automaton
             .find_overlapping_iter(text)
-            .map(|hit| Found {
-                start: hit.start(),
-                end: hit.end(),
-                form: hit.pattern().as_usize(),
-            })
-            .filter(|found| found.start < settled)
-            .filter(|found| {
-                let ahead = found.start.checked_sub(1).map_or(before, |at| Some(text[at]));
-                !self.forms[found.form].alone || !(is_word(ahead) || is_word(text.get(found.end).copied()))
+            .filter(|hit| hit.start() < settled)
+            .filter_map(|hit| {
+                let form = hit.pattern().as_usize();
+                let end = self.end(&text[..hit.end()], &text[hit.end()..], hit.start(), before, form)?;
+                let start = hit.start();
+                Some(Found { start, end, form })
             })
             .collect();
-        found.sort_by_key(|found| {
-            (
-                found.start,
-                std::cmp::Reverse(self.forms[found.form].length),
-                found.form,
-            )
-        });
+        found.sort_by_key(|found| (found.start, std::cmp::Reverse(found.end), found.form));
         found
+    }
+
+    fn name(&self, found: &Found) -> &str {
+        &self.forms[found.form].name
+    }
+
+    /// Where the occurrence of a form ends that was found from `start` to the end of `text`, if it counts as one. `after`
+    /// follows it, and `before` stands ahead of all.
+    fn end(&self, text: &[u8], after: &[u8], start: usize, before: Option<u8>, form: usize) -> Option<usize> {
+        let counts = match self.forms[form].counts {
+            Counts::Anywhere => true,
+            Counts::Alone => {
+                let ahead = start.checked_sub(1).map_or(before, |at| Some(text[at]));
+                !(is_word(ahead) || is_word(after.first().copied()))
+            }
+            Counts::WithBody => {
+                let body = body(&text[start..], after);
+                return (body >= MIN_BODY).then_some(text.len() + body);
+            }
+        };
+        counts.then_some(text.len())
     }
 
     /// How much of `text` no occurrence can begin in that is not whole already: up to its first end that begins a form.
     fn settled(&self, text: &[u8]) -> usize {
         let first = text.len().saturating_sub(self.longest);
         (first..text.len())
-            .find(|&at| self.begins_a_form(&text[at..]))
+            .find(|&at| self.begins_a_form(&text[at..]) || is_growing_token(&text[at..]))
             .unwrap_or(text.len())
     }
 
@@ -229,6 +307,25 @@ impl Known {
         let at = self.sorted.partition_point(|form| form.as_slice() < end);
         self.sorted.get(at).is_some_and(|form| form.starts_with(end))
     }
+}
+
+/// Whether a text is a token whose body may go on behind it.
+fn is_growing_token(text: &[u8]) -> bool {
+    let prefix = TOKENS.iter().find(|prefix| text.starts_with(prefix.as_bytes()));
+    prefix.is_some_and(|prefix| {
+        let (prefix, after) = text.split_at(prefix.len());
+        after.len() < MAX_BODY && body(prefix, after) == after.len()
+    })
+}
+
+/// How many bytes of a token's body follow its beginning.
+fn body(prefix: &[u8], after: &[u8]) -> usize {
+    // Webhook secrets are ordinary base64, all others are safe in URLs.
+    let base64 = prefix == b"whsec_";
+    let part = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (base64 && matches!(byte, b'+' | b'/' | b'='))
+    };
+    after.iter().take(MAX_BODY).take_while(|byte| part(byte)).count()
 }
 
 fn is_word(byte: Option<u8>) -> bool {
@@ -366,7 +463,7 @@ mod tests {
     }
 
     fn in_chunks(redactor: &Redactor, text: &[u8], cuts: &[usize]) -> Vec<u8> {
-        let mut stream = redactor.stream();
+        let mut stream = redactor.stream(Marks::Named);
         let (mut out, mut rest) = (Vec::new(), text);
         for cut in cuts {
             let (chunk, left) = rest.split_at(*cut.min(&rest.len()));
@@ -381,7 +478,7 @@ mod tests {
     const LONG: &str = "sk/live+\"key\"-ü-0123456789";
 
     #[test]
-    fn every_form_is_cut() {
+    fn c17_75_every_form_is_cut() {
         let redactor = redactor(&[("KEY", LONG)]);
         let json = serde_json::to_string(LONG).unwrap();
         let nested = serde_json::to_string(&json).unwrap();
@@ -409,14 +506,63 @@ mod tests {
     }
 
     #[test]
-    fn short_secrets_are_cut_only_where_they_stand_alone() {
+    fn c17_101_short_secrets_are_cut_only_where_they_stand_alone() {
         let redactor = redactor(&[("PIN", "hunter22"), ("TINY", "abc")]);
         assert_eq!(
             redactor.text("hunter22 xhunter22 hunter22x \"hunter22\" abc hunter22"),
             "[redacted:PIN] xhunter22 hunter22x \"[redacted:PIN]\" abc [redacted:PIN]"
         );
         assert!(redactor.text(&hex::encode("hunter22")).contains("[redacted:PIN]"));
-        assert!(self::redactor(&[("TINY", "abc")]).is_empty());
+        assert_eq!(
+            self::redactor(&[("TINY", "abcde")]).text("abcde"),
+            "abcde",
+            "too short to be told"
+        );
+        let six = self::redactor(&[("SIX", "abc123")]);
+        assert_eq!(
+            six.text("xabc123 abc1234 abc123_ abc123"),
+            "xabc123 abc1234 abc123_ [redacted:SIX]"
+        );
+    }
+
+    #[test]
+    fn tokens_of_ponds_own_are_cut_by_their_shape() {
+        let redactor = Redactor::default();
+        let body = "0123456789abcdefABCDEF_-";
+        for prefix in TOKENS {
+            assert_eq!(
+                redactor.text(&format!("x{prefix}{body}.y {prefix}{body}")),
+                "x[redacted:token].y [redacted:token]",
+                "{prefix}"
+            );
+            for mention in [format!("{prefix}…"), format!("{prefix}KEY"), format!("{prefix} {body}")] {
+                assert_eq!(redactor.text(&mention), mention);
+            }
+        }
+        assert_eq!(redactor.text(&format!("whsec_{body}+/==\"")), "[redacted:token]\"");
+        assert_eq!(redactor.text(&format!("pond_pk_{body}/runs")), "[redacted:token]/runs");
+        let long = format!("pond_wk_{}", "a".repeat(MAX_BODY + 3));
+        assert_eq!(redactor.text(&long), "[redacted:token]aaa");
+    }
+
+    #[test]
+    fn c17_101_artifacts_and_readers_who_may_not_know_get_no_name() {
+        let redactor = redactor(&[("KEY", LONG)]);
+        let mut stream = redactor.stream(Marks::Nameless);
+        let mut out = Vec::new();
+        stream.push(format!("<{LONG}>").as_bytes(), &mut out);
+        stream.finish(&mut out);
+        assert_eq!(out, b"<[redacted]>");
+        assert!(stream.touched());
+        for (text, told) in [
+            ("a [redacted:KEY] b [redacted:MY-KEY_2]", "a [redacted] b [redacted]"),
+            ("[redacted:token]", "[redacted]"),
+            ("[redacted:no name] [redacted:", "[redacted:no name] [redacted:"),
+            ("[redacted:[redacted:A]]", "[redacted:[redacted]]"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(without_names(text), told);
+        }
     }
 
     #[test]
@@ -430,7 +576,7 @@ mod tests {
     #[test]
     fn a_whole_line_is_told_at_once() {
         let redactor = redactor(&[("KEY", LONG)]);
-        let mut stream = redactor.stream();
+        let mut stream = redactor.stream(Marks::Named);
         let mut out = Vec::new();
         stream.push(b"the key: sk/live\n", &mut out);
         assert_eq!(out, b"the key: sk/live\n");
@@ -459,7 +605,7 @@ mod tests {
         fn any_chunking_gives_the_same_and_none_leaks(
             secret in "[ab\"/ü]{6,16}",
             other in "[ab\"/ü]{6,14}",
-            pieces in proptest::collection::vec((0..12usize, "[ab\"/ ü%=\\\\]{0,6}"), 0..12),
+            pieces in proptest::collection::vec((0..14usize, "[ab\"/ ü%=\\\\]{0,6}"), 0..12),
             cuts in proptest::collection::vec(0..9usize, 0..40),
         ) {
             let redactor = redactor(&[("ONE", &secret), ("TWO", &other)]);
@@ -473,6 +619,8 @@ mod tests {
                     4 => text.push_str(&URL_SAFE_NO_PAD.encode(format!("{filler}{secret}"))),
                     5 => text.push_str(&serde_json::to_string(&secret).unwrap()),
                     6 => text.push_str(&utf8_percent_encode(&other, UNRESERVED).to_string()),
+                    7 => text.push_str(&format!("pond_ec_{}", "aB".repeat(MIN_BODY))),
+                    8 => text.push_str(&format!("whsec_{}", "a".repeat(MAX_BODY + 1))),
                     _ => {}
                 }
             }
@@ -483,6 +631,7 @@ mod tests {
                 prop_assert!(known.len() < STANDS_OUT || !whole.contains(known.as_str()), "{} in {}", known, whole);
                 prop_assert!(!whole.contains(&hex::encode(known)));
             }
+            prop_assert!(!whole.contains("pond_ec_aB") && !whole.contains("whsec_aaaaaaaaaaaaaaaa"), "{}", whole);
         }
     }
 }

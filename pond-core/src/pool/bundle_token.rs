@@ -28,6 +28,12 @@ pub(super) fn make(key: &SecretBytes, job: JobId, claim: [u8; 32]) -> Secret {
     Secret::new(format!("{PREFIX}{}{}", hex::encode(job.as_bytes()), hex::encode(mac)))
 }
 
+/// The job that a token names; what it proves is another question.
+pub fn job_of_bundle_token(token: &Secret) -> Option<JobId> {
+    let text = token.expose().strip_prefix(PREFIX)?.get(..32)?;
+    uuid::Uuid::try_parse(text).ok().map(JobId::from)
+}
+
 /// Judges a token shown with a live claim.
 pub(super) fn judge(key: &SecretBytes, token: &Secret, job: JobId, claim: [u8; 32]) -> Judged {
     let parts = token

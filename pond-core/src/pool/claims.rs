@@ -1,7 +1,7 @@
 //! What is known of live claims: kept at hand in the engine that started them, and written with the job, so that any other
 //! server that hears of a claim knows the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, JobPhase, JobRow};
 use crate::config::Owner;
 use crate::dispatch::{BundleOffer, CredentialRequest, Job};
-use crate::id::{JobId, ProjectId, RunId, WorkerId};
+use crate::id::{JobId, RunId, WorkerId};
 use crate::usage::Prices;
 
 /// What was decided when a claim was started; the job's row keeps it as JSON.
@@ -41,7 +41,6 @@ pub(crate) struct Held {
     pub(crate) token: [u8; 32],
     pub(crate) worker: WorkerId,
     pub(crate) run: RunId,
-    pub(crate) project: ProjectId,
     pub(crate) stage: usize,
     pub(crate) area: Option<u32>,
     pub(crate) decided: Decided,
@@ -58,7 +57,6 @@ impl Held {
             token,
             worker,
             run: row.run,
-            project: row.project,
             stage: usize::try_from(row.stage).unwrap_or(usize::MAX),
             area: row.area,
             decided: serde_json::from_str(row.dispatch.as_deref()?).ok()?,
@@ -84,7 +82,11 @@ impl CredentialRequest {
 
 /// The live claims that this engine has heard of.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<HashMap<JobId, Arc<Held>>>);
+pub(crate) struct Claims {
+    held: Mutex<HashMap<JobId, Arc<Held>>>,
+    /// Runs of which it is about to be looked whether they were cancelled.
+    looking: Mutex<HashSet<RunId>>,
+}
 
 impl Claims {
     pub(crate) fn keep(&self, held: Held) -> Arc<Held> {
@@ -108,6 +110,22 @@ impl Claims {
             .collect()
     }
 
+    /// Whether nobody is about to look after a run yet, of which jobs are held.
+    pub(crate) fn is_to_be_looked_after(&self, run: RunId) -> bool {
+        let any = self.lock().values().any(|held| held.run == run);
+        any && self.looking.lock().expect("no holder of this lock panics").insert(run)
+    }
+
+    /// A run is looked after now.
+    pub(crate) fn looks_after(&self, run: RunId) {
+        self.looking.lock().expect("no holder of this lock panics").remove(&run);
+    }
+
+    /// Forgets whatever claim of a job.
+    pub(crate) fn drop_job(&self, job: JobId) {
+        self.lock().remove(&job);
+    }
+
     /// Forgets a claim that is over; another claim of the same job stays.
     pub(crate) fn forget(&self, job: JobId, token: [u8; 32]) {
         let mut held = self.lock();
@@ -117,7 +135,7 @@ impl Claims {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Held>>> {
-        self.0.lock().expect("no holder of this lock panics")
+        self.held.lock().expect("no holder of this lock panics")
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::claims::{Decided, Held, Started};
 use super::{
-    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed,
+    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed, Serves,
 };
 use super::{bundle_token, resolve};
 use crate::artifacts::{Artifact, ByteStream};
@@ -58,11 +58,17 @@ impl Desk {
         if fits.is_empty() || free == 0 {
             return Ok(Vec::new());
         }
+        let only = match Serves::of(taker.tags) {
+            Serves::All => None,
+            Serves::Only(project) => Some(project),
+            Serves::Nobody => return Ok(Vec::new()),
+        };
         let tokens = (0..free).map(|_| ClaimToken::draw(&*self.parts.entropy)).collect();
         let request = ClaimRequest {
             worker: taker.worker,
             boot: taker.boot,
             fits,
+            only,
             tokens,
             lease_until: self.parts.clock.now().plus(self.parts.settings.lease),
         };
@@ -235,7 +241,6 @@ impl Desk {
             token: token.hash(),
             worker: job.worker,
             run: row.run,
-            project: row.project,
             stage: usize::try_from(row.stage).unwrap_or(usize::MAX),
             area: row.area,
             decided,
@@ -443,6 +448,7 @@ impl Desk {
 }
 
 /// What a job is made from.
+#[derive(Clone, Copy)]
 struct Making<'a> {
     row: &'a JobRow,
     token: &'a ClaimToken,

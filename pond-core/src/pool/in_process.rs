@@ -22,7 +22,7 @@ pub struct InProcessLink {
 
 impl InProcessLink {
     pub(crate) fn new(parts: Arc<Parts>, info: WorkerInfo) -> Self {
-        parts.presence.seen(&info, parts.clock.now());
+        parts.presence.attach(&info, parts.clock.now());
         Self {
             desk: Desk { parts },
             info,

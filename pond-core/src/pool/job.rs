@@ -59,16 +59,16 @@ pub struct NewJob {
     pub area: Option<u32>,
     /// What it needs.
     pub needs: Needs,
-    /// Its place in line: lower goes first.
-    pub place: i64,
     /// When it was put in line.
     pub enqueued_at: Timestamp,
+    /// Jobs of its project that may be in line and claimed at once, from now on; the others are held.
+    pub project_limit: u32,
 }
 
 /// The name of a job's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobStatus {
-    /// In line.
+    /// In line, or held until its project has room there.
     Waiting,
     /// A worker holds it.
     Claimed,
@@ -79,7 +79,7 @@ pub enum JobStatus {
 /// The state of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobPhase {
-    /// In line.
+    /// In line, or held until its project has room there.
     Waiting {
         /// Claims it has had before.
         claims: u32,
@@ -229,6 +229,16 @@ pub struct JobRow {
     pub cancelled: bool,
     /// What was decided when its live claim was started, as the engine wrote it; none before that and after the claim.
     pub dispatch: Option<String>,
+}
+
+impl JobRow {
+    /// The worker that holds it.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self.phase {
+            JobPhase::Claimed { worker, .. } => Some(worker),
+            JobPhase::Waiting { .. } | JobPhase::Ended { .. } => None,
+        }
+    }
 }
 
 /// A job that a worker has just claimed.

@@ -1,32 +1,46 @@
 //! The pool: jobs that wait for workers, the claims that workers hold, and who is there.
 
+mod bindings;
 mod bundle_token;
 mod claims;
 mod desk;
 mod in_process;
 mod job;
+mod lane;
 mod needs;
 mod place;
 mod presence;
 mod record;
+mod remote;
+mod roster;
 mod service;
 mod signing;
 mod store;
+mod tries;
 mod worker_keys;
 
 use std::time::Duration;
 
+pub(crate) use bindings::Bindings;
+pub use bundle_token::job_of_bundle_token;
 pub(crate) use claims::Claims;
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
-pub use needs::{Needs, NeedsKey};
+pub use lane::{Lane, reached};
+pub use needs::{Needs, NeedsKey, Serves};
 pub(crate) use place::{Unplaced, lacking_key, likely_needs, needs_of, provider_fault, resolve};
 pub(crate) use presence::Presence;
 pub use presence::{Missing, WorkerView};
 pub use record::{Admits, Code, EnrolledWorker, Orchestrator, WorkerKeys, WorkerSeen};
-pub use service::Pool;
+pub use remote::{
+    OfferedBundle, RedeemedBundle, Remote, RemoteBeat, RemoteLease, RemotePoll, RemotePolled, RemoteSnapshot, Room,
+    SnapshotAnswer,
+};
+pub(crate) use roster::Rosters;
+pub use service::{Enrolment, NewCode, OrchestratorView, Pool};
 pub use signing::{EngineKey, EnginePublic, Signature, Unsigned};
 pub use store::{ClaimRequest, Enrolled, JobChange, JobStore, PoolStore, Renewal, Renewed};
+pub use tries::Tries;
 pub use worker_keys::WorkerSecretKeys;
 
 /// Jobs handed out in one poll.

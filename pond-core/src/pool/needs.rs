@@ -16,8 +16,38 @@ pub struct Needs {
     pub capabilities: BTreeSet<String>,
     /// Capabilities of which the worker must have at least one; none needed when empty.
     pub any_of: BTreeSet<String>,
-    /// The project, when only workers without a `tenant:` tag, or with this project's, may take it. Always set.
-    pub tenant: Option<ProjectId>,
+}
+
+/// Whose jobs a worker takes. Apart from what a job needs, so that needs stay few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// Everyone's.
+    All,
+    /// Those of one project, whatever their tier.
+    Only(ProjectId),
+    /// Nobody's: its tags name several projects, or what is none.
+    Nobody,
+}
+
+impl Serves {
+    /// What the `tenant:` tags of a worker say.
+    pub fn of(tags: &BTreeSet<String>) -> Self {
+        let mut tenants = tags.iter().filter_map(|tag| tag.strip_prefix("tenant:"));
+        match (tenants.next(), tenants.next()) {
+            (None, _) => Self::All,
+            (Some(tenant), None) => tenant.parse().map_or(Self::Nobody, Self::Only),
+            (Some(_), Some(_)) => Self::Nobody,
+        }
+    }
+
+    /// Whether it takes jobs of `project`.
+    pub fn admits(self, project: ProjectId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(only) => only == project,
+            Self::Nobody => false,
+        }
+    }
 }
 
 /// Digest that names a [`Needs`] in the store.
@@ -34,19 +64,11 @@ impl Needs {
         NeedsKey(key)
     }
 
-    /// Whether a worker with these tags and capabilities fits.
+    /// Whether a worker with these tags and capabilities fits, if it serves the job's project: see [`Serves`].
     pub fn fit(&self, tags: &BTreeSet<String>, capabilities: &BTreeSet<String>) -> bool {
         self.tags.is_subset(tags)
             && self.capabilities.is_subset(capabilities)
             && (self.any_of.is_empty() || !self.any_of.is_disjoint(capabilities))
-            && self.tenant_fits(tags)
-    }
-
-    /// A worker with a `tenant:` tag serves only that project, whatever else fits.
-    fn tenant_fits(&self, tags: &BTreeSet<String>) -> bool {
-        tags.iter()
-            .filter_map(|tag| tag.strip_prefix("tenant:"))
-            .all(|tenant| self.tenant.is_some_and(|project| project.to_string() == tenant))
     }
 }
 
@@ -60,31 +82,47 @@ mod tests {
 
     #[test]
     fn a_worker_fits_when_it_has_all_of_the_musts_and_one_of_the_choices() {
-        let project: ProjectId = "018f0000-0000-7000-8000-000000000001".parse().unwrap();
         let needs = Needs {
             tags: set(&["pool:trusted"]),
             capabilities: set(&["harness.mini"]),
             any_of: set(&["sandbox.bubblewrap", "sandbox.docker"]),
-            tenant: Some(project),
         };
-        let own = format!("tenant:{project}");
-        let table: [(&[&str], &[&str], bool); 6] = [
+        let table: [(&[&str], &[&str], bool); 4] = [
             (&["pool:trusted"], &["harness.mini", "sandbox.docker"], true),
             (&["pool:trusted"], &["harness.mini"], false),
             (&["pool:trusted"], &["sandbox.docker"], false),
             (&[], &["harness.mini", "sandbox.docker"], false),
-            (&["pool:trusted", &own], &["harness.mini", "sandbox.bubblewrap"], true),
-            (
-                &["pool:trusted", "tenant:other"],
-                &["harness.mini", "sandbox.bubblewrap"],
-                false,
-            ),
         ];
         for (tags, capabilities, fits) in table {
             assert_eq!(
                 needs.fit(&set(tags), &set(capabilities)),
                 fits,
                 "{tags:?} {capabilities:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_worker_with_a_tenant_serves_that_one() {
+        let (own, other) = (
+            "018f0000-0000-7000-8000-000000000001",
+            "018f0000-0000-7000-8000-000000000002",
+        );
+        let project = |text: &str| text.parse::<ProjectId>().unwrap();
+        let tag = |text: &str| format!("tenant:{text}");
+        for (tags, serves, takes_own, takes_other) in [
+            (set(&["pool:trusted"]), Serves::All, true, true),
+            (set(&[&tag(own)]), Serves::Only(project(own)), true, false),
+            (set(&[&tag(own), &tag(other)]), Serves::Nobody, false, false),
+            (set(&["tenant:acme"]), Serves::Nobody, false, false),
+            (set(&["tenant:"]), Serves::Nobody, false, false),
+        ] {
+            let said = Serves::of(&tags);
+            assert_eq!(said, serves, "{tags:?}");
+            assert_eq!(
+                (said.admits(project(own)), said.admits(project(other))),
+                (takes_own, takes_other),
+                "{tags:?}"
             );
         }
     }

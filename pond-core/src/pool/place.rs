@@ -58,7 +58,6 @@ fn needs(sandbox: &SandboxBlock, harness: &str, model: Option<String>, project: 
         tags: sandbox.tier.tags(project),
         capabilities,
         any_of,
-        tenant: Some(project),
     }
 }
 
@@ -201,4 +200,162 @@ pub(crate) fn likely_needs(
         Named::NoneThere | Named::Several(_) => return None,
     };
     Some(needs(sandbox, &harness, model, project))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Presence, Serves};
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::dispatch::WorkerInfo;
+    use crate::runs::executors::Tier;
+    use crate::sandbox::{Limits, Profile};
+
+    const OWN: &str = "018f0000-0000-7000-8000-000000000001";
+    const OTHER: &str = "018f0000-0000-7000-8000-000000000002";
+    const TRUSTED: &str = "pool:trusted";
+    const BYO: &str = "pool:byo";
+    const MINE: &str = "tenant:018f0000-0000-7000-8000-000000000001";
+    const THEIRS: &str = "tenant:018f0000-0000-7000-8000-000000000002";
+
+    fn project(text: &str) -> ProjectId {
+        text.parse().unwrap()
+    }
+
+    fn block(tier: Tier, profile: Profile, backend: Option<BackendKind>) -> SandboxBlock {
+        SandboxBlock {
+            profile,
+            tier,
+            backend,
+            allow_hosts: Vec::new(),
+            limits: Limits::default(),
+            image: None,
+        }
+    }
+
+    fn set(items: &[&str]) -> BTreeSet<String> {
+        items.iter().map(|&item| item.to_owned()).collect()
+    }
+
+    /// Whether a worker gets a job of `of`: what the claim asks of the store, and what is told of those that are online.
+    fn gets(tags: &[&str], capabilities: &[&str], needs: &Needs, of: ProjectId) -> bool {
+        let (tags, capabilities) = (set(tags), set(capabilities));
+        let gets = Serves::of(&tags).admits(of) && needs.fit(&tags, &capabilities);
+        let (presence, now) = (Presence::default(), Timestamp::from_micros(1));
+        let worker = WorkerInfo {
+            id: uuid::Uuid::nil().into(),
+            boot: uuid::Uuid::nil().into(),
+            name: "w".into(),
+            tags,
+            capabilities,
+            problems: std::collections::BTreeMap::new(),
+            concurrency: 1,
+        };
+        presence.seen(&worker, now);
+        let missing = presence.missing(needs, of, now, std::time::Duration::from_secs(1));
+        assert_eq!(missing.is_none(), gets, "{worker:?} {needs:?}");
+        gets
+    }
+
+    /// Tags of the worker; whether it gets a job of its tenant's project, and of another one, for trusted, byo and any.
+    type TierRow = (&'static [&'static str], [[bool; 2]; 3]);
+
+    #[test]
+    fn c17_60_tiers_and_tags() {
+        const NONE: [bool; 2] = [false, false];
+        const BOTH: [bool; 2] = [true, true];
+        const FIRST: [bool; 2] = [true, false];
+        let table: [TierRow; 10] = [
+            (&[], [NONE, NONE, BOTH]),
+            (&[TRUSTED], [BOTH, NONE, BOTH]),
+            (&[TRUSTED, "gpu"], [BOTH, NONE, BOTH]),
+            // Without a tenant it is nobody's own.
+            (&[BYO], [NONE, NONE, BOTH]),
+            (&[TRUSTED, BYO], [BOTH, NONE, BOTH]),
+            // A tenant's worker gets that one's jobs alone, also of tier `any`.
+            (&[MINE], [NONE, NONE, FIRST]),
+            (&[BYO, MINE], [NONE, FIRST, FIRST]),
+            (&[TRUSTED, MINE], [FIRST, NONE, FIRST]),
+            (&[TRUSTED, BYO, MINE, THEIRS], [NONE, NONE, NONE]),
+            (&[TRUSTED, BYO, "tenant:acme"], [NONE, NONE, NONE]),
+        ];
+        for (tags, expected) in table {
+            for (tier, expected) in [Tier::Trusted, Tier::Byo, Tier::Any].into_iter().zip(expected) {
+                for (of, expected) in [OWN, OTHER].into_iter().zip(expected) {
+                    let of = project(of);
+                    let needs = needs(&block(tier, Profile::UntrustedCodeRead, None), "harness.mini", None, of);
+                    let got = gets(tags, &["harness.mini", "sandbox.docker"], &needs, of);
+                    assert_eq!(got, expected, "{tags:?} {tier:?} {of}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn c17_60_capabilities() {
+        let confined = |backend| block(Tier::Trusted, Profile::UntrustedCodeWrite, backend);
+        let blocks = [
+            confined(None),
+            confined(Some(BackendKind::Bubblewrap)),
+            confined(Some(BackendKind::Docker)),
+            block(Tier::Trusted, Profile::None, None),
+        ];
+        // For each block without a model's capability, then with one.
+        type Row = (&'static [&'static str], [bool; 4], [bool; 4]);
+        const NEVER: [bool; 4] = [false; 4];
+        let table: [Row; 8] = [
+            (&[], NEVER, NEVER),
+            (&["harness.mini"], NEVER, NEVER),
+            (&["sandbox.bubblewrap", "sandbox.docker", "model.m"], NEVER, NEVER),
+            (
+                &["harness.mini", "sandbox.bubblewrap"],
+                [true, true, false, false],
+                NEVER,
+            ),
+            (&["harness.mini", "sandbox.docker"], [true, false, true, false], NEVER),
+            (&["harness.mini", "sandbox.none"], [false, false, false, true], NEVER),
+            (
+                &["harness.mini", "sandbox.docker", "model.m"],
+                [true, false, true, false],
+                [true, false, true, false],
+            ),
+            (
+                &[
+                    "harness.mini",
+                    "harness.codex",
+                    "sandbox.bubblewrap",
+                    "sandbox.docker",
+                    "sandbox.none",
+                    "model.m",
+                ],
+                [true; 4],
+                [true; 4],
+            ),
+        ];
+        let of = project(OWN);
+        for (capabilities, without, with) in table {
+            for (model, expected) in [(None, without), (Some("model.m".to_owned()), with)] {
+                for (block, expected) in blocks.iter().zip(expected) {
+                    let needs = needs(block, "harness.mini", model.clone(), of);
+                    let got = gets(&[TRUSTED], capabilities, &needs, of);
+                    assert_eq!(got, expected, "{capabilities:?} {block:?} {model:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn needs_of_tiers_that_are_not_ones_own_are_the_same_for_all_projects() {
+        for (tier, same) in [(Tier::Trusted, true), (Tier::Any, true), (Tier::Byo, false)] {
+            let of = |of: &str| {
+                needs(
+                    &block(tier, Profile::UntrustedCodeRead, None),
+                    "harness.mini",
+                    None,
+                    project(of),
+                )
+            };
+            assert_eq!(of(OWN).key() == of(OTHER).key(), same, "{tier:?}");
+        }
+    }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::Needs;
+use super::{EnrolledWorker, Needs, Serves};
 use crate::clock::Timestamp;
 use crate::dispatch::{Command, WorkerInfo};
-use crate::id::WorkerId;
+use crate::id::{BootId, OrchestratorId, ProjectId, WorkerId};
 
 /// What no worker that is online has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Missing {
     pub tags: BTreeSet<String>,
     /// Capabilities likewise.
     pub capabilities: BTreeSet<String>,
-    /// Whether no worker is online at all.
+    /// Whether no worker is online that serves the project at all.
     pub nobody: bool,
 }
 
@@ -27,14 +27,30 @@ pub struct Missing {
 pub struct WorkerView {
     /// Who it is.
     pub info: WorkerInfo,
+    /// Whether it runs in this process.
+    pub here: bool,
+    /// The orchestrator that it is behind.
+    pub orchestrator: Option<OrchestratorId>,
+    /// Its pinned keys.
+    pub fingerprint: Option<String>,
     /// When it last gave a word.
-    pub last_seen: Timestamp,
+    pub last_seen: Option<Timestamp>,
     /// Whether that is recent.
     pub online: bool,
+    /// Whether it gets no new jobs.
+    pub draining: bool,
+    /// Jobs it runs, as far as it has told.
+    pub running: u32,
+    /// Version of its program.
+    pub version: String,
 }
 
 struct Present {
     info: WorkerInfo,
+    /// Whether it runs in this process; else its words go by its orchestrator.
+    here: bool,
+    /// Whether it gets no new jobs.
+    draining: bool,
     last_seen: Timestamp,
     polling: u32,
     commands: VecDeque<Command>,
@@ -53,6 +69,8 @@ impl Presence {
         let mut workers = self.lock();
         let known = workers.entry(info.id).or_insert_with(|| Present {
             info: info.clone(),
+            here: false,
+            draining: false,
             last_seen: Timestamp::from_micros(i64::MIN),
             polling: 0,
             commands: VecDeque::new(),
@@ -62,6 +80,56 @@ impl Presence {
         known.info = info.clone();
         known.last_seen = now;
         new
+    }
+
+    /// A worker of this process comes.
+    pub(crate) fn attach(&self, info: &WorkerInfo, now: Timestamp) {
+        self.seen(info, now);
+        if let Some(present) = self.lock().get_mut(&info.id) {
+            present.here = true;
+        }
+    }
+
+    /// Another server heard of a worker behind an orchestrator.
+    pub(crate) fn heard_elsewhere(&self, worker: &EnrolledWorker, at: Timestamp) {
+        let mut workers = self.lock();
+        match workers.get_mut(&worker.id) {
+            Some(present) if present.last_seen >= at => {}
+            Some(present) => present.last_seen = at,
+            None => {
+                // Its life is not known here; whoever hears from it directly learns that.
+                let info = worker.info(BootId::from(uuid::Uuid::nil()));
+                let present = Present {
+                    info,
+                    here: false,
+                    draining: false,
+                    last_seen: at,
+                    polling: 0,
+                    commands: VecDeque::new(),
+                    wake: Arc::default(),
+                };
+                workers.insert(worker.id, present);
+            }
+        }
+    }
+
+    /// When a worker was last heard of, and whether that is recent; none when it was not.
+    pub(crate) fn heard_of(&self, id: WorkerId, now: Timestamp, offline_after: Duration) -> Option<(Timestamp, bool)> {
+        let workers = self.lock();
+        let present = workers.get(&id)?;
+        Some((present.last_seen, is_online(present, now, offline_after)))
+    }
+
+    /// A worker is to get no new jobs, or may have them again.
+    pub(crate) fn drain(&self, id: WorkerId, draining: bool) {
+        if let Some(present) = self.lock().get_mut(&id) {
+            present.draining = draining;
+        }
+    }
+
+    /// A worker is there no more, whatever life of it.
+    pub(crate) fn remove(&self, id: WorkerId) {
+        self.lock().remove(&id);
     }
 
     /// A life of a worker ends. A later life of it, which may have begun already, stays.
@@ -84,12 +152,15 @@ impl Presence {
         }
     }
 
-    /// Leaves word for a worker.
-    pub(crate) fn command(&self, worker: WorkerId, command: Command) {
-        if let Some(present) = self.lock().get_mut(&worker) {
-            present.commands.push_back(command);
-            present.wake.notify_one();
-        }
+    /// Leaves word for a worker of this process; whether there is such a one.
+    pub(crate) fn command(&self, worker: WorkerId, command: Command) -> bool {
+        let mut workers = self.lock();
+        let Some(present) = workers.get_mut(&worker).filter(|present| present.here) else {
+            return false;
+        };
+        present.commands.push_back(command);
+        present.wake.notify_one();
+        true
     }
 
     /// Takes what was left for a worker.
@@ -108,13 +179,20 @@ impl Presence {
             .unwrap_or_default()
     }
 
-    /// What is missing for `needs` to be met by a worker that is online; none when one fits.
-    pub(crate) fn missing(&self, needs: &Needs, now: Timestamp, offline_after: Duration) -> Option<Missing> {
+    /// What is missing for `needs` of `project` to be met by a worker that is online; none when one fits.
+    pub(crate) fn missing(
+        &self,
+        needs: &Needs,
+        project: ProjectId,
+        now: Timestamp,
+        offline_after: Duration,
+    ) -> Option<Missing> {
         let workers = self.lock();
         let online: Vec<&WorkerInfo> = workers
             .values()
-            .filter(|present| is_online(present, now, offline_after))
+            .filter(|present| is_online(present, now, offline_after) && !present.draining)
             .map(|present| &present.info)
+            .filter(|info| Serves::of(&info.tags).admits(project))
             .collect();
         if online.iter().any(|info| needs.fit(&info.tags, &info.capabilities)) {
             return None;
@@ -144,8 +222,14 @@ impl Presence {
     pub(crate) fn list(&self, now: Timestamp, offline_after: Duration) -> Vec<WorkerView> {
         let view = |present: &Present| WorkerView {
             info: present.info.clone(),
-            last_seen: present.last_seen,
+            here: present.here,
+            orchestrator: None,
+            fingerprint: None,
+            last_seen: Some(present.last_seen),
             online: is_online(present, now, offline_after),
+            draining: false,
+            running: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.lock().values().map(view).collect()
     }

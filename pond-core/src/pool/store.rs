@@ -1,5 +1,7 @@
 //! What the store does for the pool.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::{ClaimToken, ClaimedJob, Code, EnrolledWorker, JobRow, Needs, NeedsKey, NewJob, Orchestrator, WorkerSeen};
@@ -11,11 +13,12 @@ use crate::store::StoreError;
 /// effect: what guards a commit is the revision of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobChange {
-    /// Puts a job in line.
+    /// Puts a job in line, behind its project's others; it is held as long as as many of those as may be are in line or
+    /// claimed. See [`super::Lane`].
     Enqueue(NewJob),
     /// Puts a claimed job back in line, at its old place; a mark to stop goes with the claim.
     Release(JobId),
-    /// Ends a waiting or claimed job.
+    /// Ends a waiting or claimed job; one that is held may come into line for it.
     End(JobId),
     /// Marks a claimed job, so that its worker is told to stop.
     Cancel(JobId),
@@ -33,6 +36,8 @@ pub struct ClaimRequest {
     pub boot: BootId,
     /// The needs that it satisfies.
     pub fits: Vec<NeedsKey>,
+    /// The only project that it serves, if it is one's own.
+    pub only: Option<ProjectId>,
     /// One token for each job that it takes at most, drawn by the engine.
     pub tokens: Vec<ClaimToken>,
     /// When the leases end.
@@ -71,7 +76,7 @@ pub enum Renewed {
 /// Jobs and claims. Enqueue, release and end travel with the run: see [`crate::runs::Commit`].
 #[async_trait]
 pub trait JobStore: Send + Sync {
-    /// Takes waiting jobs whose needs are among `fits`, lowest place first, at most one per token. No job is ever taken by
+    /// Takes jobs in line whose needs are among `fits`, lowest place first, at most one per token. No job is ever taken by
     /// two claims. Durable on return. Jobs that another server is just looking at may be passed over; a
     /// [`crate::store::Change::Work`] tells when that one left some.
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError>;
@@ -88,10 +93,11 @@ pub trait JobStore: Send + Sync {
     /// Jobs that `worker` claimed in another life than `but`, or in any.
     async fn jobs_of_worker(&self, worker: WorkerId, but: Option<BootId>) -> Result<Vec<JobRow>, StoreError>;
 
-    /// The distinct needs of jobs that wait.
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError>;
+    /// The distinct needs of jobs in line. Cheap to ask, as long as nothing came into line since the last time. Some of which
+    /// none is in line any more may be among them, until a claim has come away with less than it asked for.
+    async fn waiting_needs(&self) -> Result<Arc<[Needs]>, StoreError>;
 
-    /// How many jobs of `project` wait and how many are claimed.
+    /// How many jobs of `project` wait, in line or held, and how many are claimed.
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError>;
 }
 

@@ -14,9 +14,10 @@ impl Check for CapableWorker {
             let Some(needs) = likely_needs(swarm, subject.project, subject.effective, subject.settings) else {
                 continue;
             };
-            let Some(missing) = subject
-                .presence
-                .missing(&needs, subject.now, subject.settings.worker_offline)
+            let Some(missing) =
+                subject
+                    .presence
+                    .missing(&needs, subject.project, subject.now, subject.settings.worker_offline)
             else {
                 continue;
             };

@@ -4,6 +4,8 @@ pub mod executors;
 mod failure;
 mod filter;
 mod follow;
+mod host;
+mod parse;
 mod plan;
 mod run;
 mod service;
@@ -14,6 +16,8 @@ mod submission;
 
 pub use failure::{Failure, FailureCode};
 pub use filter::RunFilter;
+pub use host::{AreaPatch, HostTools, MergedPatch, ShellRun};
+pub use parse::ParseCount;
 pub use plan::{Plan, Situation, plan};
 pub use run::{Inputs, Run, RunHead, StoredDefinition};
 pub use service::{Reach, Runs};

@@ -12,7 +12,6 @@ use super::follow::{EVENTS_AT_ONCE, Follower, LOOK_AGAIN};
 use super::submission::{self, Reading, Submission};
 use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, RunState, RunStatus, Transition};
 use crate::artifacts::{Artifact, ArtifactName, ByteStream};
-use crate::dispatch::Command;
 use crate::engine::{Loaded, Parts, cancel_live_jobs, drive, settle};
 use crate::error::{Conflict, Error, Result};
 use crate::event::{Event, EventBody, EventNumber, NumberedEvent, StatusChange};
@@ -63,7 +62,7 @@ impl Runs {
     ///
     /// # Errors
     /// [`Error::Unreadable`] when it is no JSON; [`Error::Preflight`] or [`Error::Invalid`] with all that is wrong;
-    /// [`Error::Busy`] when too many runs of the project wait.
+    /// [`Error::QueueFull`] when too many runs of the project wait.
     pub async fn submit(&self, project: ProjectId, body: &str) -> Result<Run> {
         self.submit_as(project, body, FolderScope::Root).await
     }
@@ -189,7 +188,7 @@ impl Runs {
             Ok(told)
         });
         for (worker, job) in told.await? {
-            parts.presence.command(worker, Command::Cancel(job));
+            parts.tell_cancel(worker, job).await;
         }
         self.get(scope, id).await
     }
@@ -538,8 +537,8 @@ impl Runs {
 
     async fn refuse_when_full(&self, project: ProjectId) -> Result<()> {
         let limit = self.parts.settings.project_max_queued;
-        // As long as few runs are followed here, the store need not be asked; several servers together may then go over the
-        // limit by half of it each.
+        // As long as few runs are followed here, the store need not be asked. The count and the create are two steps: submits
+        // that are under way together may go over the limit by as many as they are, and several servers by half of it each.
         if self.parts.driven_here() < u64::from(limit) / 2 {
             return Ok(());
         }
@@ -547,7 +546,7 @@ impl Runs {
             return Ok(());
         }
         let message = format!("{limit} runs of the project have not ended yet");
-        Err(Error::Busy {
+        Err(Error::QueueFull {
             message,
             retry_after: Duration::from_secs(5),
         })

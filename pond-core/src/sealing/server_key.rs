@@ -21,7 +21,7 @@ pub async fn server_key(
         record: name,
         field: "key",
     };
-    let unusable = |error| Error::Internal(format!("the server key '{name}'").into(), Some(Box::new(error)));
+    let unusable = |error| Error::Internal(format!("the server key '{name}'"), Some(Box::new(error)));
     if store.server_key(name).await?.is_none() {
         let sealed = sealer.seal(place, &entropy.draw::<32>()).map_err(unusable)?;
         // Another server may be first; then its key is read below.

@@ -161,8 +161,8 @@ impl Samples {
         }
     }
 
-    /// A job of the first stage of a run.
-    pub fn job(&self, run: &NewRun, tag: &str, place: i64) -> NewJob {
+    /// A job of the first stage of a run; its project may have a thousand in line.
+    pub fn job(&self, run: &NewRun, tag: &str) -> NewJob {
         NewJob {
             id: self.id(),
             run: run.id,
@@ -170,8 +170,8 @@ impl Samples {
             stage: 0,
             area: None,
             needs: self.needs(tag),
-            place,
             enqueued_at: self.now(),
+            project_limit: 1000,
         }
     }
 
@@ -179,10 +179,30 @@ impl Samples {
     ///
     /// # Panics
     /// When the store refuses.
-    pub async fn enqueue(&self, store: &dyn Store, tag: &str, place: i64) -> (NewRun, JobId) {
-        let run = self.new_run();
+    pub async fn enqueue(&self, store: &dyn Store, tag: &str) -> (NewRun, JobId) {
+        self.enqueue_within(store, self.project, tag, 1000).await
+    }
+
+    /// The same, of a project that may have `limit` jobs in line and claimed.
+    ///
+    /// # Panics
+    /// When the store refuses.
+    pub async fn enqueue_within(
+        &self,
+        store: &dyn Store,
+        project: ProjectId,
+        tag: &str,
+        limit: u32,
+    ) -> (NewRun, JobId) {
+        let run = NewRun {
+            project,
+            ..self.new_run()
+        };
         store.create_run(run.clone()).await.expect("the store answers");
-        let job = self.job(&run, tag, place);
+        let job = NewJob {
+            project_limit: limit,
+            ..self.job(&run, tag)
+        };
         let id = job.id;
         let mut commit = self.commit(&run, 1);
         commit.jobs.push(JobChange::Enqueue(job));
@@ -196,6 +216,7 @@ impl Samples {
             worker: self.id::<WorkerId>(),
             boot: self.id::<BootId>(),
             fits: vec![self.needs(tag).key()],
+            only: None,
             tokens: (0..most).map(|_| self.token()).collect(),
             lease_until: self.clock.now().plus(Duration::from_secs(60)),
         }

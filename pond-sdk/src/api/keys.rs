@@ -27,13 +27,13 @@ pub struct ApiKey {
 }
 
 /// The answer of `POST /v1/keys`: the only one that holds the key itself.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IssuedKey {
     /// Its id.
     pub id: String,
     /// The key itself, shown once.
-    #[serde(with = "shown_once")]
+    #[serde(with = "crate::secret::wire")]
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub key: Secret,
     /// How it begins.
@@ -80,19 +80,4 @@ pub struct ApiKeyList {
     pub keys: Vec<ApiKey>,
     /// Where the next page begins; null at the end.
     pub next_cursor: Option<String>,
-}
-
-/// The one place where a key goes over the wire.
-mod shown_once {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::Secret;
-
-    pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(secret.expose())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-        String::deserialize(from).map(Secret::new)
-    }
 }

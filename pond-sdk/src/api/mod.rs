@@ -5,9 +5,11 @@
 //! Timestamps are RFC 3339 texts in UTC, ids are texts, money is a decimal text in USD.
 
 mod artifacts;
+mod audit;
 mod config;
 mod events;
 mod health;
+mod keys;
 mod logs;
 mod open_enum;
 mod pool;
@@ -19,12 +21,14 @@ mod usage;
 mod workflow;
 
 pub use artifacts::{Artifact, ArtifactList};
+pub use audit::{AuditEntry, AuditFlaw, AuditList, AuditVerification};
 pub use config::{
     Credential, CredentialList, Harness, HarnessFile, HarnessFromPreset, HarnessList, HarnessPreset, HarnessPresetList,
     Model, ModelList, PutCredential, PutHarness, PutModel, PutVariable, Scope, Variable, VariableList,
 };
 pub use events::{Event, EventBody, StatusChange, StatusScope};
 pub use health::{Health, Principal, PrincipalKind, Whoami};
+pub use keys::{ApiKey, ApiKeyList, CreateKey, IssuedKey};
 pub use logs::{LogLine, LogList, LogSource, LogStream};
 pub use pool::{
     Acknowledged, BundleToken, CreateEnrollmentCode, CreatePairingCode, Drain, DrawBudget, DrawnBudget, Enroll,

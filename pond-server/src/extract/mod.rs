@@ -4,8 +4,10 @@ mod body;
 mod cursor;
 mod path;
 mod query;
+mod range;
 
-pub(crate) use body::{JsonBody, JsonText, NoBody};
+pub(crate) use body::{JsonBody, JsonText, MaybeJson, NoBody, whole_body};
 pub(crate) use cursor::write_cursor;
-pub(crate) use path::{ArtifactPath, EntryName, ProjectPath, RunPath};
+pub(crate) use path::{ArtifactPath, EntryName, JobPath, KeyPath, OrchestratorPath, ProjectPath, RunPath, WorkerPath};
 pub(crate) use query::{Param, Query};
+pub(crate) use range::byte_range;

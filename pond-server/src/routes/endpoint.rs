@@ -11,6 +11,7 @@ use axum::http::{Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use pond_core::idempotency::Repeatable;
 use tower::ServiceBuilder;
 use tower_http::compression::predicate::Predicate;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -18,8 +19,9 @@ use tower_http::map_request_body::MapRequestBodyLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
-use crate::auth::{Access, admit};
-use crate::error::Refusal;
+use super::carry::carry_out;
+use crate::auth::{Access, Principal, admit, orchestrator_token};
+use crate::error::{Answer, Refusal};
 use crate::extract::{Param, Query};
 use crate::openapi::Shape;
 use crate::state::AppState;
@@ -39,6 +41,8 @@ pub(crate) struct Endpoint {
     /// Bytes that the body may have.
     pub(crate) limit: u64,
     pub(crate) takes: Option<Shape>,
+    /// Whether it creates, and so is carried out once for an `Idempotency-Key`; and what may be answered again.
+    pub(crate) once: Option<Repeatable>,
     pub(crate) status: u16,
     pub(crate) gives: Given,
     pub(crate) about: &'static str,
@@ -72,6 +76,18 @@ impl Endpoint {
 
     pub(crate) fn takes<T: ToSchema + 'static>(&mut self) -> &mut Self {
         self.takes = Some(Shape::of::<T>());
+        self
+    }
+
+    /// It creates something: a repeat gets the first answer.
+    pub(crate) fn creates(&mut self) -> &mut Self {
+        self.once = Some(Repeatable::Whole);
+        self
+    }
+
+    /// It creates something whose answer holds a secret that is shown once.
+    pub(crate) fn creates_secret(&mut self) -> &mut Self {
+        self.once = Some(Repeatable::IdAlone);
         self
     }
 
@@ -143,6 +159,7 @@ impl Routes {
             params: &[],
             limit: LIMIT,
             takes: None,
+            once: None,
             status: 204,
             gives: Given::Nothing,
             about: "",
@@ -162,6 +179,10 @@ impl Routes {
             .into_iter()
             .fold(Router::new(), |router, (endpoint, handler)| {
                 let path = endpoint.path;
+                let handler = match endpoint.method {
+                    Method::GET => handler,
+                    _ => handler.route_layer(from_fn_with_state(state.clone(), carry_out)),
+                };
                 // Inside the guard: what a stranger sends is neither unpacked nor waited for. Only a POST has a body.
                 let handler = match endpoint.method {
                     Method::POST => handler.route_layer(
@@ -184,7 +205,11 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let mut answer = match admitted(&state, &endpoint, &request) {
+    let admitted = match endpoint.access {
+        Access::Orchestrator => relayed(&state, &endpoint, &mut request).await,
+        _ => admitted(&state, &endpoint, &request).await,
+    };
+    let mut answer = match admitted {
         Ok(principal) => {
             if let Some(principal) = principal {
                 request.extensions_mut().insert(principal);
@@ -198,13 +223,18 @@ async fn guard(
     answer
 }
 
-fn admitted(
-    state: &AppState,
-    endpoint: &Endpoint,
-    request: &Request,
-) -> Result<Option<crate::auth::Principal>, Refusal> {
+/// Lets an orchestrator in, and hands its way into the engine on.
+async fn relayed(state: &AppState, endpoint: &Endpoint, request: &mut Request) -> Answer<Option<Principal>> {
+    let token = orchestrator_token(request.headers(), request.uri())?;
+    let remote = state.pond().pool().remote(&token).await?.ok_or(Refusal::UnknownToken)?;
+    Query::check(request.uri(), endpoint.params)?;
+    request.extensions_mut().insert(remote);
+    Ok(None)
+}
+
+async fn admitted(state: &AppState, endpoint: &Endpoint, request: &Request) -> Answer<Option<Principal>> {
     let (headers, uri) = (request.headers(), request.uri());
-    let principal = admit(state.tokens(), endpoint.access, state.open_metrics(), headers, uri)?;
+    let principal = admit(state, endpoint.access, headers, uri).await?;
     Query::check(uri, endpoint.params)?;
     Ok(principal)
 }

@@ -39,7 +39,7 @@ pub(super) async fn create(State(state): State<AppState>, JsonBody(body): JsonBo
         .fields(&body);
     let answer = api::IssuedKey {
         id: key.id,
-        key: issued.token.expose().into(),
+        key: pond_sdk::Secret::new(issued.token.expose()),
         prefix: key.prefix,
         name: key.name,
         project_id: key.project_id,

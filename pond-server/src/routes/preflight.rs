@@ -33,7 +33,11 @@ pub(super) async fn preflight(
     };
     query.done()?;
     let project = project_of(&state, &principal, &body)?;
-    let problems = state.pond().runs().preflight(project, &body, reach).await?;
+    let problems = state
+        .pond()
+        .runs()
+        .preflight_as(project, &body, reach, principal.folders())
+        .await?;
     Ok(Json(Preflight {
         ok: problems.iter().all(|problem| problem.severity != Severity::Error),
         problems: problems.iter().map(found).collect(),

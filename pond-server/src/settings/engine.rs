@@ -3,6 +3,7 @@
 use pond_core::EngineSettings;
 use pond_core::outbound::AllowPrivate;
 use pond_core::sources::Caps;
+use pond_core::usage::{Pico, Price};
 
 use super::reader::Reader;
 use super::store::StoreSettings;
@@ -20,6 +21,11 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
     }
     let outbound = list(reader);
     let parallel = reader.number("POND_RUN_MAX_PARALLEL", default.run_max_parallel as u64, 1..=1000);
+    let project_parallel = reader.number(
+        "POND_PROJECT_MAX_PARALLEL",
+        default.project_max_parallel.into(),
+        1..=100_000,
+    );
     let queued = reader.number(
         "POND_PROJECT_MAX_QUEUED",
         default.project_max_queued.into(),
@@ -29,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
     EngineSettings {
         takeover: default.takeover,
         run_max_parallel: usize::try_from(parallel).unwrap_or(usize::MAX),
+        project_max_parallel: u32::try_from(project_parallel).unwrap_or(u32::MAX),
         project_max_queued: u32::try_from(queued).unwrap_or(u32::MAX),
         stage_timeout: reader.seconds("POND_STAGE_TIMEOUT_SEC", default.stage_timeout, 1..=30 * DAY),
         no_worker_grace: reader.seconds(
@@ -45,6 +52,8 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
         require_sandbox: reader
             .boolean("POND_REQUIRE_SANDBOX")
             .unwrap_or(default.require_sandbox),
+        allow_shell: reader.boolean("POND_ALLOW_SHELL").unwrap_or(default.allow_shell),
+        default_budget_usd: usd(reader, "POND_DEFAULT_BUDGET_USD"),
         default_harness: name(reader, "POND_DEFAULT_HARNESS"),
         default_model: name(reader, "POND_DEFAULT_MODEL"),
         outbound,
@@ -69,6 +78,20 @@ fn name(reader: &mut Reader<'_>, variable: &str) -> Option<String> {
         fits.then(|| text.to_owned())
     };
     reader.parsed(variable, sane, "a name of at most 64 of A-Z a-z 0-9 . _ -")
+}
+
+/// Dollars above 0 with at most six decimal places.
+fn usd(reader: &mut Reader<'_>, variable: &str) -> Option<Pico> {
+    let amount = |text: &str| {
+        let price = Price::parse(text).ok().filter(|price| price.0 > 0)?;
+        // Micro-USD there, pico-USD here.
+        Some(Pico(price.0.saturating_mul(1_000_000)))
+    };
+    reader.parsed(
+        variable,
+        amount,
+        "dollars above 0 and up to 100000, with at most 6 decimal places",
+    )
 }
 
 fn caps(reader: &mut Reader<'_>) -> Caps {

@@ -7,6 +7,7 @@
 mod engine;
 mod reader;
 mod server;
+mod shell;
 mod sources;
 mod store;
 mod worker;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 pub use self::reader::BadSetting;
 use self::reader::Reader;
 pub use self::server::ServerSettings;
+pub use self::shell::ShellSandbox;
 pub use self::sources::SourceSettings;
 pub use self::store::{Blobs, RootKey, StoreSettings};
 pub use self::worker::PoolSettings;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// What the engine is held to.
     pub engine: EngineSettings,
+    /// How `shell` stages are confined, where they are allowed.
+    pub shell: ShellSandbox,
     /// How sources are fetched.
     pub sources: SourceSettings,
     /// The embedded pool, where it is on.
@@ -63,11 +67,7 @@ const ELSEWHERE: [&str; 8] = [
 ];
 
 /// Names of the contract whose part is not served yet.
-const LATER: [&str; 16] = [
-    "POND_TRUSTED_PROXIES",
-    "POND_ALLOW_SHELL",
-    "POND_SHELL_SANDBOX",
-    "POND_PROJECT_MAX_PARALLEL",
+const LATER: &[&str] = &[
     "POND_EGRESS_ALLOW_PRIVATE",
     "POND_EGRESS_DEFAULTS",
     "POND_EXTERNAL_PROBE_SEC",
@@ -105,6 +105,7 @@ impl Settings {
         let store = store::read(&mut reader);
         let server = server::read(&mut reader);
         let engine = engine::read(&mut reader, &store);
+        let shell = shell::read(&mut reader);
         let sources = sources::read(&mut reader, &engine);
         let pool = worker::read(&mut reader, role, &sources, &engine);
         refuse_unserved_guards(&mut reader);
@@ -120,6 +121,7 @@ impl Settings {
             server,
             store,
             engine,
+            shell,
             sources,
             pool,
             warnings,
@@ -129,10 +131,8 @@ impl Settings {
 
 /// What limits spending, trust or keeping, and would be silently missing.
 fn refuse_unserved_guards(reader: &mut Reader<'_>) {
-    for variable in ["POND_DEFAULT_BUDGET_USD", "POND_RETENTION_DAYS"] {
-        if reader.text(variable).is_some() {
-            reader.bad(variable, NOT_SERVED);
-        }
+    if reader.text("POND_RETENTION_DAYS").is_some() {
+        reader.bad("POND_RETENTION_DAYS", NOT_SERVED);
     }
     if reader.boolean("POND_REQUIRE_RECEIPT") == Some(true) {
         reader.bad("POND_REQUIRE_RECEIPT", NOT_SERVED);

@@ -6,6 +6,7 @@ use pond_core::secret::Secret;
 use url::Url;
 
 use super::reader::Reader;
+use crate::peer::TrustedProxies;
 
 /// The listener, and how the server presents itself.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct ServerSettings {
     pub public_url: Option<Url>,
     /// The operator's name for this deployment.
     pub label: String,
+    /// Proxies whose word on the client's address counts.
+    pub proxies: TrustedProxies,
     /// The token that opens everything; made at the first start when absent.
     pub service_token: Option<Secret>,
 }
@@ -40,6 +43,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> ServerSettings {
         |text| (text.chars().count() <= 64 && !text.contains(char::is_control)).then(|| text.to_owned()),
         "at most 64 characters",
     );
+    let proxies = reader.parsed(
+        "POND_TRUSTED_PROXIES",
+        TrustedProxies::parse,
+        "networks such as 10.0.0.0/8, separated by commas",
+    );
     let service_token = reader.secret("POND_SERVICE_TOKEN");
     if let Some(token) = &service_token {
         let sane = token.expose().bytes().all(|b| b.is_ascii_graphic());
@@ -54,6 +62,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> ServerSettings {
         bind: bind.unwrap_or(DEFAULT),
         public_url,
         label: label.unwrap_or_else(|| "local".into()),
+        proxies: proxies.unwrap_or_default(),
         service_token,
     }
 }

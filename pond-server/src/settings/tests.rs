@@ -48,6 +48,7 @@ fn c17_81_each_bad_setting_is_named_and_never_told() {
         ("POND_HEARTBEAT_SEC", &["11", "0"]),
         ("POND_MAX_ATTEMPTS", &["0"]),
         ("POND_RUN_MAX_PARALLEL", &["0"]),
+        ("POND_PROJECT_MAX_PARALLEL", &["0"]),
         ("POND_PROJECT_MAX_QUEUED", &["0"]),
         ("POND_STAGE_TIMEOUT_SEC", &["0", "CANARY"]),
         ("POND_DEFAULT_HARNESS", &["CANARY with space"]),
@@ -101,7 +102,6 @@ fn c17_109_several_servers_need_what_they_share() {
 #[test]
 fn a_guard_that_is_not_served_stops_the_start() {
     for (variable, value) in [
-        ("POND_DEFAULT_BUDGET_USD", "5"),
         ("POND_RETENTION_DAYS", "30"),
         ("POND_REQUIRE_RECEIPT", "true"),
         ("POND_REQUIRE_RECEIPT", "CANARY"),
@@ -109,6 +109,29 @@ fn a_guard_that_is_not_served_stops_the_start() {
         assert_eq!(read(&[(variable, value)]).err().unwrap(), [variable]);
     }
     assert!(read(&[("POND_REQUIRE_RECEIPT", "false")]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn shell_stages_are_off_and_confined_unless_said_otherwise() {
+    let settings = read(&[]).unwrap();
+    assert!(!settings.engine.allow_shell && settings.engine.default_budget_usd.is_none());
+    assert_eq!(settings.shell, ShellSandbox::Bubblewrap);
+    let said = [
+        ("POND_ALLOW_SHELL", "true"),
+        ("POND_SHELL_SANDBOX", "none"),
+        ("POND_DEFAULT_BUDGET_USD", "2.5"),
+    ];
+    let settings = read(&said).unwrap();
+    assert!(settings.engine.allow_shell && settings.warnings.is_empty());
+    assert_eq!(settings.shell, ShellSandbox::None);
+    assert_eq!(settings.engine.default_budget_usd.unwrap().to_string(), "2.5");
+    for (variable, value) in [
+        ("POND_ALLOW_SHELL", "perhaps"),
+        ("POND_SHELL_SANDBOX", "docker"),
+        ("POND_DEFAULT_BUDGET_USD", "0"),
+    ] {
+        assert_eq!(read(&[(variable, value)]).err().unwrap(), [variable]);
+    }
 }
 
 #[test]

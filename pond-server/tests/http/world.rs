@@ -86,6 +86,7 @@ impl World {
             service_token: Secret::new(TOKEN),
             hosts: HostRule::Loopback(None),
             open_metrics: true,
+            proxies: Default::default(),
         };
         let state = AppState::new(pond.clone(), settings);
         let app = app(state.clone());

@@ -9,6 +9,23 @@ CREATE TABLE server_keys (
 ALTER TABLE jobs ADD COLUMN area BIGINT;
 ALTER TABLE jobs ADD COLUMN dispatch TEXT;
 
+-- A job is 3 while it is held: its project has as many in line and claimed as it may.
+CREATE TABLE lanes (
+    project BYTEA  NOT NULL PRIMARY KEY,
+    last    BIGINT NOT NULL, -- place of its last job that came into line
+    busy    BIGINT NOT NULL, -- its jobs in line and claimed
+    held    BIGINT NOT NULL,
+    most    BIGINT NOT NULL  -- that many may be busy
+);
+INSERT INTO lanes (project, last, busy, held, most)
+    SELECT project, MAX(place), SUM(CASE WHEN status < 2 THEN 1 ELSE 0 END), 0, 32 FROM jobs GROUP BY project;
+
+CREATE INDEX lanes_by_last ON lanes (last);
+CREATE INDEX jobs_held ON jobs (project, enqueued_at, stage, area, id) WHERE status = 3;
+-- For workers of one project, in place of the index of all its live jobs.
+CREATE INDEX jobs_in_line_of_project ON jobs (project, need, place, id) WHERE status = 0;
+DROP INDEX jobs_of_project;
+
 CREATE TABLE orchestrators (
     id        BYTEA  NOT NULL PRIMARY KEY,
     name      TEXT   NOT NULL,

@@ -1,12 +1,14 @@
 //! Jobs in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pond_core::clock::Timestamp;
 use pond_core::id::{BootId, JobId, ProjectId, RunId, WorkerId};
 use pond_core::pool::{
-    ClaimRequest, ClaimedJob, JobChange, JobEvent, JobPhase, JobRow, JobStatus, Needs, Renewal, Renewed,
+    ClaimRequest, ClaimedJob, JobChange, JobEvent, JobPhase, JobRow, JobStatus, Needs, NewJob, Renewal, Renewed,
+    reached,
 };
 use pond_core::runs::Guard;
 use pond_core::store::StoreError;
@@ -18,9 +20,17 @@ use crate::fact::{Claimed, JobReads};
 #[derive(Debug)]
 pub(super) struct Job {
     row: JobRow,
-    place: i64,
+    /// Its place in line; none while it is held.
+    place: Option<i64>,
     /// Next piece of each stream of the live claim.
     pieces: BTreeMap<String, u64>,
+}
+
+/// Where a job stands among those of its project that are held: by time, then stage and area.
+pub(super) type HeldPlace = (Timestamp, u32, Option<u32>, JobId);
+
+fn held_place(row: &JobRow) -> HeldPlace {
+    (row.enqueued_at, row.stage, row.area, row.id)
 }
 
 /// What a piece of a stream is to those written before.
@@ -63,76 +73,139 @@ impl State {
         Piece::Next
     }
 
-    /// Makes a change that the job's state allows; another one has no effect.
-    pub(super) fn change_job(&mut self, change: JobChange) {
-        match change {
-            JobChange::Enqueue(new) => {
-                if self.jobs.contains_key(&new.id) {
-                    return;
+    /// Makes changes that the jobs' states allow, others have no effect; then lets held jobs into line where there is room.
+    /// Whether any came into line.
+    pub(super) fn change_jobs(&mut self, changes: Vec<JobChange>) -> bool {
+        let mut lanes = BTreeSet::new();
+        let mut in_line = false;
+        for change in changes {
+            match change {
+                JobChange::Enqueue(new) => lanes.extend(self.hold(new)),
+                JobChange::Release(id) => in_line |= self.step(id, JobEvent::Release),
+                JobChange::End(id) => {
+                    if self.step(id, JobEvent::End) {
+                        lanes.extend(self.jobs.get(&id).map(|job| job.row.project));
+                    }
                 }
-                self.waiting
-                    .entry(new.needs.key())
-                    .or_default()
-                    .insert((new.place, new.id));
-                let row = JobRow {
-                    id: new.id,
-                    run: new.run,
-                    project: new.project,
-                    stage: new.stage,
-                    area: new.area,
-                    needs: new.needs,
-                    enqueued_at: new.enqueued_at,
-                    phase: JobPhase::Waiting { claims: 0 },
-                    cancelled: false,
-                    dispatch: None,
-                };
-                let (place, pieces) = (new.place, BTreeMap::new());
-                self.jobs.insert(new.id, Job { row, place, pieces });
-            }
-            JobChange::Release(id) => self.step(id, JobEvent::Release),
-            JobChange::End(id) => self.step(id, JobEvent::End),
-            JobChange::Cancel(id) => {
-                if let Some(job) = self.jobs.get_mut(&id) {
-                    job.row.cancelled |= job.row.phase.status() == JobStatus::Claimed;
+                JobChange::Cancel(id) => {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.row.cancelled |= job.row.phase.status() == JobStatus::Claimed;
+                    }
                 }
-            }
-            JobChange::Dispatch(id, record) => {
-                let job = self.jobs.get_mut(&id);
-                if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Claimed) {
-                    job.row.dispatch = Some(record);
+                JobChange::Dispatch(id, record) => {
+                    let job = self.jobs.get_mut(&id);
+                    if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Claimed) {
+                        job.row.dispatch = Some(record);
+                    }
                 }
             }
         }
+        self.admit(lanes) || in_line
     }
 
-    /// Takes a job over a transition, and in or out of the line.
-    fn step(&mut self, id: JobId, event: JobEvent) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let Ok(next) = job.row.phase.next(event) else { return };
-        let (key, place) = (job.row.needs.key(), (job.place, id));
-        if let Some(line) = self.waiting.get_mut(&key) {
-            line.remove(&place);
+    /// Adds a job that is held, and gives its project; none when the job is there already.
+    fn hold(&mut self, new: NewJob) -> Option<ProjectId> {
+        if self.jobs.contains_key(&new.id) {
+            return None;
+        }
+        let row = JobRow {
+            id: new.id,
+            run: new.run,
+            project: new.project,
+            stage: new.stage,
+            area: new.area,
+            needs: new.needs,
+            enqueued_at: new.enqueued_at,
+            phase: JobPhase::Waiting { claims: 0 },
+            cancelled: false,
+            dispatch: None,
+        };
+        let lane = self.lanes.entry(new.project).or_default();
+        lane.most = new.project_limit;
+        lane.held += 1;
+        self.held.entry(new.project).or_default().insert(held_place(&row));
+        let (place, pieces) = (None, BTreeMap::new());
+        self.jobs.insert(new.id, Job { row, place, pieces });
+        Some(new.project)
+    }
+
+    /// Lets held jobs of these projects into line, oldest first; whether any came.
+    fn admit(&mut self, projects: BTreeSet<ProjectId>) -> bool {
+        let last_given = self.lanes.values().map(|lane| lane.last).max();
+        let mut lines = BTreeMap::new();
+        let mut any = false;
+        for project in projects {
+            let (Some(held), Some(lane)) = (self.held.get_mut(&project), self.lanes.get_mut(&project)) else {
+                continue;
+            };
+            while let Some(oldest) = held.first().copied() {
+                let Some(job) = self.jobs.get(&oldest.3) else { break };
+                let key = job.row.needs.key();
+                let line = self.waiting.entry(key).or_default();
+                let jobs = &self.jobs;
+                let at = *lines
+                    .entry(key)
+                    .or_insert_with(|| reached(first_fresh(line, jobs), last_given));
+                let Some(place) = lane.admit(at) else { break };
+                line.insert((place, oldest.3));
+                if let Some(job) = self.jobs.get_mut(&oldest.3) {
+                    job.place = Some(place);
+                }
+                held.pop_first();
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Takes a job over a transition, and in or out of the line; whether it could.
+    fn step(&mut self, id: JobId, event: JobEvent) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        let Ok(next) = job.row.phase.next(event) else {
+            return false;
+        };
+        let line = self.waiting.entry(job.row.needs.key()).or_default();
+        if let Some(place) = job.place {
+            line.remove(&(place, id));
+            if next.status() == JobStatus::Waiting {
+                line.insert((place, id));
+            }
+        }
+        if next.status() == JobStatus::Ended {
+            let lane = self.lanes.entry(job.row.project).or_default();
+            if job.place.is_some() {
+                lane.drop_busy();
+            } else {
+                lane.drop_held();
+                self.held
+                    .entry(job.row.project)
+                    .or_default()
+                    .remove(&held_place(&job.row));
+            }
         }
         if next.status() != JobStatus::Claimed {
             // Mark and record were of the claim.
             job.row.cancelled = false;
             job.row.dispatch = None;
         }
-        if next.status() == JobStatus::Waiting {
-            self.waiting.entry(key).or_default().insert(place);
-        }
         if job.row.phase.status() == JobStatus::Waiting && next.status() == JobStatus::Claimed {
             job.pieces.clear();
         }
         job.row.phase = next;
+        true
     }
 
     pub(super) fn claim(&mut self, request: &ClaimRequest) -> Claimed {
+        let served = |id: &JobId| {
+            let project = self.jobs.get(id).map(|job| job.row.project);
+            request.only.is_none() || request.only == project
+        };
         let lines = request.fits.iter().filter_map(|key| self.waiting.get(key));
-        let fronts = lines.flat_map(|line| line.iter().take(request.tokens.len()));
-        let mut places: Vec<_> = fronts.copied().collect();
-        places.sort_unstable();
-        places.dedup();
+        let most = request.tokens.len();
+        let fronts = lines.flat_map(|line| line.iter().filter(|(_, id)| served(id)).take(most));
+        let places: BTreeSet<(i64, JobId)> = fronts.copied().collect();
         let mut jobs = Vec::new();
         for ((_, id), token) in places.into_iter().zip(&request.tokens) {
             self.step(
@@ -188,6 +261,12 @@ impl State {
     }
 }
 
+/// The place of the first job of a line that no worker had before.
+fn first_fresh(line: &BTreeSet<(i64, JobId)>, jobs: &HashMap<JobId, Job>) -> Option<i64> {
+    let fresh = |id: &JobId| jobs.get(id).is_some_and(|job| job.row.phase.claims() == 0);
+    line.iter().find(|(_, id)| fresh(id)).map(|(place, _)| *place)
+}
+
 #[async_trait]
 impl JobReads for Memory {
     async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -209,7 +288,7 @@ impl JobReads for Memory {
         Ok(held.into_iter().map(|(_, row)| row).collect())
     }
 
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
+    async fn waiting_needs(&self) -> Result<Arc<[Needs]>, StoreError> {
         let state = self.state()?;
         let fronts = state.waiting.values().filter_map(|line| line.first());
         Ok(fronts

@@ -20,14 +20,14 @@ use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
 use pond_core::id::{EngineId, JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
 use pond_core::keys::NewKey;
-use pond_core::pool::{Code, EnrolledWorker, NeedsKey, Orchestrator};
+use pond_core::pool::{Code, EnrolledWorker, Lane, NeedsKey, Orchestrator};
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
 
 use self::idempotency::Once;
-use self::jobs::Job;
+use self::jobs::{HeldPlace, Job};
 use self::runs::RunRecord;
 use crate::error::closed;
 use crate::fact::{Answer, Backend, Fact, Outcome};
@@ -50,6 +50,9 @@ struct State {
     engines: HashMap<EngineId, Timestamp>,
     jobs: HashMap<JobId, Job>,
     waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
+    lanes: BTreeMap<ProjectId, Lane>,
+    /// Jobs that are held, oldest first.
+    held: HashMap<ProjectId, BTreeSet<HeldPlace>>,
     codes: HashMap<[u8; 32], Code>,
     orchestrators: BTreeMap<OrchestratorId, Orchestrator>,
     workers: BTreeMap<WorkerId, EnrolledWorker>,
@@ -89,7 +92,7 @@ impl Backend for Memory {
             let mut state = self.state()?;
             match fact {
                 Fact::Create(new) => state.create(new).map(|()| Outcome::Created),
-                Fact::Commit(commit) => Ok(Outcome::Committed(state.commit(commit))),
+                Fact::Commit(commit) => Ok(state.commit(commit)),
                 Fact::Append(append) => Ok(Outcome::Appended(state.append(append))),
                 Fact::Claim(request) => Ok(Outcome::Claimed(state.claim(&request))),
                 Fact::Renew(renewal) => Ok(Outcome::Renewed(state.renew(&renewal))),

@@ -16,7 +16,7 @@ use pond_core::usage::{UsageEntry, UsageTotals};
 use super::jobs::Piece;
 use super::{Memory, State};
 use crate::error::corrupt;
-use crate::fact::RunReads;
+use crate::fact::{Outcome, RunReads};
 
 /// Stage, substage, model.
 type UsageKey = (String, Option<String>, String);
@@ -92,19 +92,21 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, commit: Commit) -> Committed {
+    pub(super) fn commit(&mut self, commit: Commit) -> Outcome {
+        let refused = |committed| Outcome::Committed {
+            committed,
+            in_line: false,
+        };
         let Some(record) = self.runs.get(&commit.run) else {
-            return Committed::Unknown;
+            return refused(Committed::Unknown);
         };
         if !self.holds(commit.run, commit.guard.as_ref()) {
-            return Committed::StaleClaim;
+            return refused(Committed::StaleClaim);
         }
         if record.head.revision != commit.expected_revision {
-            return Committed::Stale;
+            return refused(Committed::Stale);
         }
-        for change in commit.jobs {
-            self.change_job(change);
-        }
+        let in_line = self.change_jobs(commit.jobs);
         let record = self.runs.get_mut(&commit.run).expect("it was there above");
         record.head.state = commit.state;
         record.head.owner = commit.owner;
@@ -116,11 +118,12 @@ impl State {
         } else {
             self.live.insert((head.project, head.id));
         }
-        Committed::At {
+        let committed = Committed::At {
             revision: head.revision,
             next_event: head.next_event,
             log_bytes: head.log_bytes,
-        }
+        };
+        Outcome::Committed { committed, in_line }
     }
 
     pub(super) fn append(&mut self, append: Append) -> Appended {

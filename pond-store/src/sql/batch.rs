@@ -1,6 +1,7 @@
 //! Writes a batch of facts as a few set-based statements in one transaction.
 //!
-//! Locks are taken in one order everywhere: jobs by id, then runs by id, then jobs in line, which skip what others hold.
+//! Locks are taken in one order everywhere: jobs by id, then runs by id, then lanes by project, then jobs that are held or in
+//! line, which skip what others hold.
 
 use std::collections::HashMap;
 
@@ -10,8 +11,8 @@ use pond_core::runs::{Appended, Committed};
 use super::db::{Arg, Tx, args};
 use super::hot::{self, Changed};
 use super::item::{Body, ChangeItem, CreateItem, Item};
-use super::jobs::{self, Held, PieceJudged};
-use super::{Sql, runs};
+use super::jobs::{self, Held, Lined, PieceJudged};
+use super::{Sql, claims, runs};
 use crate::error::corrupt;
 use crate::fact::{Answer, Outcome};
 use crate::line::all_failed;
@@ -50,7 +51,7 @@ impl Sql {
         let mut tx = self.db.begin().await?;
         let mut answers: Vec<Option<Answer>> = items.iter().map(|_| None).collect();
         let parts = Parts::of(items);
-        let held = jobs::lock(&mut tx, &parts.changes, &parts.renewals).await?;
+        let mut held = jobs::lock(&mut tx, &parts.changes, &parts.renewals).await?;
 
         let renewed = jobs::renew(&mut tx, &parts.renewals, &held).await?;
         for ((place, _), renewed) in parts.renewals.iter().zip(renewed) {
@@ -86,14 +87,21 @@ impl Sql {
             .map(|(_, item, _)| *item)
             .filter(|item| changed.contains_key(&item.run))
             .collect();
-        let needs = self.rare_parts(&mut tx, &done, &held).await?;
+        let lined = self.rare_parts(&mut tx, &done, &mut held).await?;
+        for (place, item, _) in judged.iter().filter(|(_, item, _)| !item.jobs.is_empty()) {
+            if let Some(Ok(Outcome::Committed { in_line, .. })) = &mut answers[*place] {
+                *in_line = lined.any && changed.contains_key(&item.run);
+            }
+        }
 
-        for (place, request) in &parts.claims {
-            answers[*place] = Some(jobs::claim(&mut tx, request).await?.map(Outcome::Claimed));
+        let requests: Vec<_> = parts.claims.iter().map(|(_, request)| *request).collect();
+        let claimed = claims::claim(&mut tx, &requests).await?;
+        for ((place, _), claimed) in parts.claims.iter().zip(claimed) {
+            answers[*place] = Some(Ok(Outcome::Claimed(claimed)));
         }
         tx.commit().await?;
         self.known_definitions.add(fresh);
-        self.known_needs.add(needs);
+        self.known_needs.add(lined.fresh_needs);
         Ok(answers
             .into_iter()
             .map(|answer| answer.expect("every kind of item is answered above"))
@@ -124,13 +132,13 @@ impl Sql {
         Ok(fresh.into_iter().map(|(digest, _)| digest).collect())
     }
 
-    /// Writes what few changes have, and gives the needs that are new to this process.
-    async fn rare_parts(&self, tx: &mut Tx, done: &[&ChangeItem], held: &Held) -> Result<Vec<[u8; 16]>, sqlx::Error> {
-        let needs = jobs::change_jobs(tx, done, |need| self.known_needs.has(need)).await?;
+    /// Writes what few changes have.
+    async fn rare_parts(&self, tx: &mut Tx, done: &[&ChangeItem], held: &mut Held) -> Result<Lined, sqlx::Error> {
         jobs::note_pieces(tx, done, held).await?;
+        let lined = jobs::change_jobs(tx, done, held, |need| self.known_needs.has(need)).await?;
         runs::record_artifacts(tx, done).await?;
         runs::add_usage(tx, done).await?;
-        Ok(needs)
+        Ok(lined)
     }
 }
 
@@ -222,7 +230,7 @@ async fn lock(tx: &mut Tx, runs: impl Iterator<Item = RunId>) -> Result<(), sqlx
 fn outcome(item: &ChangeItem, verdict: Verdict, now: Option<&Changed>, known: bool) -> Outcome {
     let log_bytes = |now: &Changed| u64::try_from(now.log_bytes).unwrap_or(0);
     if item.update.is_some() {
-        return Outcome::Committed(match (now, verdict) {
+        let committed = match (now, verdict) {
             (Some(now), _) => Committed::At {
                 revision: now.revision,
                 next_event: now.next_event,
@@ -231,7 +239,11 @@ fn outcome(item: &ChangeItem, verdict: Verdict, now: Option<&Changed>, known: bo
             (None, _) if !known => Committed::Unknown,
             (None, Verdict::Go) => Committed::Stale,
             (None, _) => Committed::StaleClaim,
-        });
+        };
+        return Outcome::Committed {
+            committed,
+            in_line: false,
+        };
     }
     Outcome::Appended(match (now, verdict) {
         (Some(now), _) => Appended::At {

@@ -1,31 +1,33 @@
-//! Jobs: locks and claims, leases and lines.
+//! Jobs: locks, leases, changes and reads. How they come into line is in [`super::lanes`], how they are taken in
+//! [`super::claims`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pond_core::clock::Timestamp;
 use pond_core::id::{BootId, JobId, ProjectId, RunId, WorkerId};
-use pond_core::pool::{
-    ClaimRequest, ClaimedJob, JobChange, JobEvent, JobPhase, JobRow, Needs, NewJob, Renewal, Renewed,
-};
+use pond_core::pool::{JobChange, JobPhase, JobRow, Needs, NewJob, Renewal, Renewed};
 use pond_core::runs::Guard;
 use pond_core::store::StoreError;
 
 use super::Sql;
-use super::db::{Arg, Text, Tx, args, over_rows};
-use super::item::{ChangeItem, JsonRow, json_rows, stored};
+use super::db::{Arg, Tx, args, over_rows};
+use super::item::{ChangeItem, JsonRow, json_rows};
+use super::lanes::{self, Newcomer};
 use super::row::Row;
 use crate::error::unavailable;
-use crate::fact::{Claimed, JobReads};
+use crate::fact::JobReads;
 
 const WAITING: i64 = 0;
 const CLAIMED: i64 = 1;
 const ENDED: i64 = 2;
+const HELD: i64 = 3;
 
 /// `$head`, then whether `id` is among the ids of the first parameter, then a tail per dialect.
 macro_rules! among_ids {
     ($head:literal, $sqlite_tail:literal, $postgres_tail:literal) => {
-        Text {
+        $crate::sql::db::Text {
             sqlite: concat!($head, " id IN (SELECT unhex(value) FROM json_each($1)) ", $sqlite_tail),
             postgres: concat!($head, " id = ANY($1) ", $postgres_tail),
         }
@@ -39,6 +41,7 @@ pub(super) struct Held(HashMap<JobId, HeldJob>);
 #[derive(Debug)]
 struct HeldJob {
     run: RunId,
+    project: ProjectId,
     status: i64,
     cancelled: bool,
     token: Option<Vec<u8>>,
@@ -92,6 +95,15 @@ impl Held {
     }
 }
 
+/// What the job changes of a batch came to.
+#[derive(Debug, Default)]
+pub(super) struct Lined {
+    /// Needs that are new to this process.
+    pub(super) fresh_needs: Vec<[u8; 16]>,
+    /// Whether jobs came into line.
+    pub(super) any: bool,
+}
+
 /// Locks the jobs that guards, job changes and renewals name, in id order.
 pub(super) async fn lock(
     tx: &mut Tx,
@@ -101,18 +113,19 @@ pub(super) async fn lock(
     let mut ids: BTreeSet<[u8; 16]> = renewals.iter().map(|(_, renewal)| *renewal.job.as_bytes()).collect();
     for (_, item) in changes {
         ids.extend(item.guard.iter().map(|guard| *guard.job.as_bytes()));
-        ids.extend(item.jobs.iter().filter_map(|change| match change {
+        ids.extend(item.jobs.iter().map(|change| match change {
             JobChange::Release(id) | JobChange::End(id) | JobChange::Cancel(id) | JobChange::Dispatch(id, _) => {
-                Some(*id.as_bytes())
+                *id.as_bytes()
             }
-            JobChange::Enqueue(_) => None,
+            // It may be there already.
+            JobChange::Enqueue(new) => *new.id.as_bytes(),
         }));
     }
     if ids.is_empty() {
         return Ok(Held::default());
     }
     let text = among_ids!(
-        "SELECT id, run_id, status, cancelled, token, lease_until, pieces FROM jobs WHERE",
+        "SELECT id, run_id, status, cancelled, token, lease_until, pieces, project FROM jobs WHERE",
         "",
         "ORDER BY id FOR UPDATE"
     );
@@ -125,6 +138,7 @@ fn held_job(row: &Row) -> Result<(JobId, HeldJob), StoreError> {
     let cells = row.cells("jobs");
     let job = HeldJob {
         run: cells.id(1, "run_id")?,
+        project: cells.id(7, "project")?,
         status: cells.int(2, "status")?,
         cancelled: cells.int(3, "cancelled")? != 0,
         token: cells.maybe_bytes(4, "token")?,
@@ -169,108 +183,92 @@ pub(super) async fn renew(
     Ok(answers)
 }
 
-/// Takes jobs for a worker: those that stand first in the lines that it fits.
-pub(super) async fn claim(tx: &mut Tx, request: &ClaimRequest) -> Result<Result<Claimed, StoreError>, sqlx::Error> {
-    // Each line gives its first few by the index; jobs that another server is just taking are passed over.
-    const FRONTS: Text = Text {
-        sqlite: "
-            SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                   j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch, j.place
-            FROM json_each($1) AS f
-            CROSS JOIN jobs AS j
-            CROSS JOIN needs AS n
-            WHERE j.id IN (SELECT k.id FROM jobs AS k WHERE k.need = unhex(f.value) AND k.status = 0
-                           ORDER BY k.place, k.id LIMIT $2)
-              AND n.digest = j.need",
-        postgres: "
-            SELECT j.id, j.run_id, j.project, j.stage, n.body, j.enqueued_at, j.status, j.claims, j.cancelled,
-                   j.token, j.worker, j.boot, j.lease_until, j.area, j.dispatch, j.place
-            FROM UNNEST($1) AS f (need)
-            CROSS JOIN LATERAL (SELECT * FROM jobs AS k WHERE k.need = f.need AND k.status = 0
-                                ORDER BY k.place, k.id LIMIT $2 FOR UPDATE SKIP LOCKED) AS j
-            JOIN needs AS n ON n.digest = f.need",
-    };
-    let fits: BTreeSet<[u8; 16]> = request.fits.iter().map(|need| need.0).collect();
-    let most = stored(request.tokens.len() as u64);
-    let rows = tx
-        .read(FRONTS, vec![Arg::Ids(fits.into_iter().collect()), most.into()])
-        .await?;
-    let fronts = rows
-        .iter()
-        .map(|row| Ok((row.cells("jobs").int(15, "place")?, job_row(row)?)));
-    let mut fronts = match fronts.collect::<Result<Vec<(i64, JobRow)>, StoreError>>() {
-        Ok(fronts) => fronts,
-        Err(error) => return Ok(Err(error)),
-    };
-    fronts.sort_unstable_by_key(|(place, job)| (*place, job.id));
-    let passed_over = fronts.len() > request.tokens.len();
-    let taken = fronts.into_iter().zip(&request.tokens);
-    let jobs: Vec<ClaimedJob> = taken.map(|((_, job), token)| claimed(job, token, request)).collect();
-    if !jobs.is_empty() {
-        take(tx, &jobs, request).await?;
+/// Job changes of a batch, by what they do to whom; those that a job's state does not allow are left out.
+#[derive(Default)]
+struct Steps<'a> {
+    enqueued: BTreeMap<JobId, &'a NewJob>,
+    /// Of those that were enqueued, the ones that ended at once.
+    stillborn: BTreeSet<JobId>,
+    released: Vec<[u8; 16]>,
+    cancelled: Vec<[u8; 16]>,
+    ended: Vec<[u8; 16]>,
+    dispatched: Vec<(&'a JobId, &'a String)>,
+    lanes: lanes::Leaving,
+}
+
+impl<'a> Steps<'a> {
+    /// Takes the changes one after another, as the job's state is by then.
+    fn of(done: &[&'a ChangeItem], held: &mut Held) -> Self {
+        let mut steps = Self::default();
+        for change in done.iter().flat_map(|item| &item.jobs) {
+            match change {
+                JobChange::Enqueue(new) => {
+                    if !held.0.contains_key(&new.id) {
+                        steps.enqueued.entry(new.id).or_insert(new);
+                    }
+                }
+                JobChange::End(id) if steps.enqueued.contains_key(id) => drop(steps.stillborn.insert(*id)),
+                JobChange::Dispatch(id, record) => {
+                    if held.0.get(id).is_some_and(|job| job.status == CLAIMED) {
+                        steps.dispatched.push((id, record));
+                    }
+                }
+                JobChange::Release(id) | JobChange::Cancel(id) | JobChange::End(id) => {
+                    if let Some(job) = held.0.get_mut(id) {
+                        steps.step(change, *id.as_bytes(), job);
+                    }
+                }
+            }
+        }
+        steps
     }
-    Ok(Ok(Claimed { jobs, passed_over }))
-}
 
-fn claimed(mut job: JobRow, token: &pond_core::pool::ClaimToken, request: &ClaimRequest) -> ClaimedJob {
-    let event = JobEvent::Claim {
-        token: token.hash(),
-        worker: request.worker,
-        boot: request.boot,
-        lease_until: request.lease_until,
-    };
-    job.phase = job.phase.next(event).expect("the line holds waiting jobs alone");
-    ClaimedJob {
-        job,
-        token: token.clone(),
+    fn step(&mut self, change: &JobChange, id: [u8; 16], job: &mut HeldJob) {
+        match (change, job.status) {
+            (JobChange::Cancel(_), CLAIMED) => self.cancelled.push(id),
+            (JobChange::Release(_), CLAIMED) => {
+                job.status = WAITING;
+                self.released.push(id);
+            }
+            (JobChange::End(_), WAITING | CLAIMED) => {
+                self.lanes.of(job.project).busy += 1;
+                job.status = ENDED;
+                self.ended.push(id);
+            }
+            (JobChange::End(_), HELD) => {
+                self.lanes.of(job.project).held += 1;
+                job.status = ENDED;
+                self.ended.push(id);
+            }
+            _ => {}
+        }
     }
 }
 
-async fn take(tx: &mut Tx, jobs: &[ClaimedJob], request: &ClaimRequest) -> Result<(), sqlx::Error> {
-    let row = |claimed: &ClaimedJob| {
-        let mut row = JsonRow::new(112);
-        row.hex(claimed.job.id.as_bytes());
-        row.hex(&claimed.token.hash());
-        row.end()
-    };
-    let rows: Vec<String> = jobs.iter().map(row).collect();
-    let text = over_rows!(
-        "UPDATE jobs SET status = 1, claims = claims + 1, pieces = '{}', token = unhex(r.value ->> 1),
-                worker = $2, boot = $3, lease_until = $4",
-        "WHERE jobs.id = unhex(r.value ->> 0)"
-    );
-    let args = args![
-        json_rows(rows.iter().map(String::as_str)),
-        request.worker.as_bytes(),
-        request.boot.as_bytes(),
-        request.lease_until.micros(),
-    ];
-    tx.write(text, args).await.map(drop)
-}
-
-/// Makes the job changes of runs that were changed, and gives the needs that are new to this process. A change that the
-/// job's state does not allow has no effect.
+/// Makes the job changes of runs that were changed, and lets held jobs into line where there is room. A change that the job's
+/// state does not allow has no effect.
 pub(super) async fn change_jobs(
     tx: &mut Tx,
     done: &[&ChangeItem],
+    held: &mut Held,
     known: impl Fn(&[u8; 16]) -> bool,
-) -> Result<Vec<[u8; 16]>, sqlx::Error> {
-    let (mut enqueued, mut dispatched) = (Vec::new(), Vec::new());
-    let (mut released, mut cancelled, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-    for change in done.iter().flat_map(|item| &item.jobs) {
-        match change {
-            JobChange::Enqueue(new) => enqueued.push(new),
-            JobChange::Release(id) => released.push(*id.as_bytes()),
-            JobChange::Cancel(id) => cancelled.push(*id.as_bytes()),
-            JobChange::End(id) => ended.push(*id.as_bytes()),
-            JobChange::Dispatch(id, record) => dispatched.push((id, record)),
-        }
+) -> Result<Lined, sqlx::Error> {
+    // One that is held may be passed over by whoever makes room for it while it is locked here: so its lane is looked after.
+    let waiting: BTreeSet<ProjectId> = held
+        .0
+        .values()
+        .filter(|job| job.status == HELD)
+        .map(|job| job.project)
+        .collect();
+    let mut steps = Steps::of(done, held);
+    for project in waiting {
+        steps.lanes.of(project);
     }
-    let fresh = enqueue(tx, &enqueued, known).await?;
-    dispatch(tx, &dispatched).await?;
+    let fresh_needs = insert_needs(tx, &steps.enqueued, known).await?;
+    dispatch(tx, &steps.dispatched).await?;
     let texts = [
         (
-            released,
+            &steps.released,
             among_ids!(
                 "UPDATE jobs SET status = 0, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
                         dispatch = NULL
@@ -280,15 +278,15 @@ pub(super) async fn change_jobs(
             ),
         ),
         (
-            cancelled,
+            &steps.cancelled,
             among_ids!("UPDATE jobs SET cancelled = 1 WHERE status = 1 AND", "", ""),
         ),
         (
-            ended,
+            &steps.ended,
             among_ids!(
                 "UPDATE jobs SET status = 2, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
                         dispatch = NULL
-                 WHERE status < 2 AND",
+                 WHERE status <> 2 AND",
                 "",
                 ""
             ),
@@ -296,54 +294,75 @@ pub(super) async fn change_jobs(
     ];
     for (ids, text) in texts {
         if !ids.is_empty() {
-            tx.write(text, vec![Arg::Ids(ids)]).await?;
+            tx.write(text, vec![Arg::Ids(ids.clone())]).await?;
         }
     }
-    Ok(fresh)
+    let mut newcomers: Vec<Newcomer<'_>> = steps.enqueued.values().map(|new| Newcomer::new(new)).collect();
+    newcomers.retain(|newcomer| !steps.stillborn.contains(&newcomer.job.id));
+    let admitted = lanes::admit(tx, steps.lanes, &mut newcomers).await?;
+    let stillborn = steps.stillborn.iter().filter_map(|id| steps.enqueued.get(id));
+    let rows = newcomers
+        .iter()
+        .map(|new| job_json(new.job, new.place.map_or(HELD, |_| WAITING), new.place));
+    let rows: Vec<String> = rows.chain(stillborn.map(|new| job_json(new, ENDED, None))).collect();
+    insert_jobs(tx, &rows).await?;
+    Ok(Lined {
+        fresh_needs,
+        any: admitted || !steps.released.is_empty(),
+    })
 }
 
-async fn enqueue(
+/// Writes needs that are new to this process, and gives them.
+async fn insert_needs(
     tx: &mut Tx,
-    jobs: &[&NewJob],
+    jobs: &BTreeMap<JobId, &NewJob>,
     known: impl Fn(&[u8; 16]) -> bool,
 ) -> Result<Vec<[u8; 16]>, sqlx::Error> {
-    if jobs.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut fresh: BTreeMap<[u8; 16], String> = BTreeMap::new();
-    let mut rows = Vec::with_capacity(jobs.len());
-    for job in jobs {
+    for job in jobs.values() {
         let need = job.needs.key().0;
         if !known(&need) {
             let body = serde_json::to_string(&job.needs).expect("a record of plain fields serialises");
             fresh.insert(need, body);
         }
-        let mut row = JsonRow::new(256);
-        row.hex(job.id.as_bytes());
-        row.hex(job.run.as_bytes());
-        row.hex(job.project.as_bytes());
-        row.int(job.stage.into());
-        row.hex(&need);
-        row.int(job.place);
-        row.int(job.enqueued_at.micros());
-        row.maybe_int(job.area.map(i64::from));
-        rows.push(row.end());
     }
     for (digest, body) in &fresh {
         let insert = "INSERT INTO needs (digest, body) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
         tx.write(insert, args![digest, body.as_str()]).await?;
     }
+    Ok(fresh.into_keys().collect())
+}
+
+/// A new job as a row; a held one has no place yet.
+fn job_json(job: &NewJob, status: i64, place: Option<i64>) -> String {
+    let mut row = JsonRow::new(256);
+    row.hex(job.id.as_bytes());
+    row.hex(job.run.as_bytes());
+    row.hex(job.project.as_bytes());
+    row.int(job.stage.into());
+    row.hex(&job.needs.key().0);
+    row.int(place.unwrap_or(0));
+    row.int(job.enqueued_at.micros());
+    row.maybe_int(job.area.map(i64::from));
+    row.int(status);
+    row.end()
+}
+
+async fn insert_jobs(tx: &mut Tx, rows: &[String]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     let text = over_rows!(
         "INSERT INTO jobs (id, run_id, project, stage, need, place, enqueued_at, status, claims, cancelled, pieces,
                            area)
          SELECT unhex(r.value ->> 0), unhex(r.value ->> 1), unhex(r.value ->> 2), CAST(r.value ->> 3 AS BIGINT),
-                unhex(r.value ->> 4), CAST(r.value ->> 5 AS BIGINT), CAST(r.value ->> 6 AS BIGINT), 0, 0, 0, '{}',
-                CAST(r.value ->> 7 AS BIGINT)",
-        "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
+                unhex(r.value ->> 4), CAST(r.value ->> 5 AS BIGINT), CAST(r.value ->> 6 AS BIGINT),
+                CAST(r.value ->> 8 AS BIGINT), 0, 0, '{}', CAST(r.value ->> 7 AS BIGINT)",
+        ""
     );
     tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
-        .await?;
-    Ok(fresh.into_keys().collect())
+        .await
+        .map(drop)
 }
 
 /// Keeps what was decided of claimed jobs.
@@ -406,11 +425,12 @@ macro_rules! select_jobs {
     };
 }
 
-fn job_row(row: &Row) -> Result<JobRow, StoreError> {
+/// Reads a job from its columns in the order of [`select_jobs`].
+pub(super) fn job_row(row: &Row) -> Result<JobRow, StoreError> {
     let cells = row.cells("jobs");
     let claims = cells.count(7, "claims")?;
     let phase = match cells.int(6, "status")? {
-        WAITING => JobPhase::Waiting { claims },
+        WAITING | HELD => JobPhase::Waiting { claims },
         CLAIMED => JobPhase::Claimed {
             claim: claims,
             token: cells.array(9, "token")?,
@@ -467,7 +487,7 @@ impl JobReads for Sql {
         rows.iter().map(job_row).collect()
     }
 
-    async fn waiting_needs(&self) -> Result<Vec<Needs>, StoreError> {
+    async fn waiting_needs(&self) -> Result<Arc<[Needs]>, StoreError> {
         // One look into each line, however long it is.
         let text = "SELECT digest, body FROM needs AS n
                     WHERE EXISTS (SELECT 1 FROM jobs AS j WHERE j.need = n.digest AND j.status = 0)
@@ -481,21 +501,17 @@ impl JobReads for Sql {
     }
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
-        let text = "SELECT status, COUNT(*) FROM jobs WHERE project = $1 AND status < 2 GROUP BY status";
-        let rows = self
-            .db
-            .read(text, args![project.as_bytes()])
-            .await
-            .map_err(unavailable)?;
-        let mut counts = (0, 0);
-        for row in &rows {
-            let cells = row.cells("jobs");
-            let count = cells.count(1, "count")?;
-            match cells.int(0, "status")? {
-                WAITING => counts.0 = count,
-                _ => counts.1 = count,
-            }
-        }
-        Ok(counts)
+        // What is claimed is what is busy and not in line.
+        let text =
+            "SELECT l.project, l.held, l.busy, (SELECT COUNT(*) FROM jobs AS j WHERE j.project = $1 AND j.status = 0)
+                    FROM lanes AS l WHERE l.project = $1";
+        let row = self.db.read_one(text, args![project.as_bytes()]).await;
+        let Some(row) = row.map_err(unavailable)? else {
+            return Ok((0, 0));
+        };
+        let cells = row.cells("lanes");
+        let (held, busy, in_line) = (cells.int(1, "held")?, cells.int(2, "busy")?, cells.int(3, "in_line")?);
+        let count = |count: i64| u64::try_from(count).map_err(|_| cells.corrupt("busy"));
+        Ok((count(held + in_line)?, count(busy - in_line)?))
     }
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+pub(crate) mod claims;
 mod config;
 pub(crate) mod db;
 mod engines;
@@ -14,6 +15,7 @@ mod item;
 mod jobs;
 mod keys;
 mod known;
+mod lanes;
 mod pool;
 mod projects;
 mod row;

@@ -71,7 +71,7 @@ fn refused(table: &'static str, id: impl std::fmt::Display) -> impl FnOnce(sqlx:
     move |error| {
         let taken = error
             .as_database_error()
-            .is_some_and(|error| error.is_unique_violation());
+            .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
         if taken {
             corrupt(table, "id", &id)
         } else {

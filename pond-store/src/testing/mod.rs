@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::open::StoreUrl;
 use crate::postgres::MIGRATIONS;
+use crate::sql::claims::{OF_ALL, OF_PROJECT};
 
 /// A database with the current schema, and nothing in it.
 #[derive(Debug, Clone)]
@@ -62,6 +63,15 @@ impl TestDatabase {
     pub fn text(&self) -> &str {
         &self.url
     }
+}
+
+/// The statements that look for jobs to claim: what for, on SQLite, on PostgreSQL. For those who ask how they are planned.
+pub fn claim_statements() -> [(&'static str, &'static str, &'static str); 2] {
+    [
+        ("for a worker that serves all", &OF_ALL),
+        ("for a worker of one project", &OF_PROJECT),
+    ]
+    .map(|(what, text)| (what, text.sqlite, text.postgres))
 }
 
 /// A database that was migrated once and is copied by each test; one per schema, whichever process comes first.

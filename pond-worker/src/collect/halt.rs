@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells work on a thread of its own to stop.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Halt(Arc<AtomicBool>);
+pub(crate) struct Halt(Arc<AtomicBool>);
 
 impl Halt {
     /// To be asked in each round of a loop.
     ///
     /// # Errors
     /// When the work is to stop.
-    pub(super) fn check(&self) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         match self.0.load(Ordering::Relaxed) {
             true => Err(io::Error::other("nobody waits for it any more")),
             false => Ok(()),
@@ -30,7 +30,7 @@ impl Drop for OnDrop {
 }
 
 /// Does work that blocks; when the future is let go of, the work is told to stop.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Halt) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let halt = Halt::default();

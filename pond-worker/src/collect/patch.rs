@@ -45,7 +45,7 @@ pub enum CollectError {
     NotReproduced,
 }
 
-fn failed(what: &'static str) -> impl Fn(io::Error) -> CollectError {
+pub(super) fn failed(what: &'static str) -> impl Fn(io::Error) -> CollectError {
     move |source| match source.get_ref().and_then(|source| source.downcast_ref::<Excess>()) {
         Some(excess) => CollectError::TooLarge(excess.to_string()),
         None => CollectError::Failed { what, source },
@@ -146,9 +146,9 @@ struct Comparison {
 }
 
 /// The trees of the changed files, before and after, in our own repository.
-struct Trees {
-    before: String,
-    after: String,
+pub(super) struct Trees {
+    pub(super) before: String,
+    pub(super) after: String,
 }
 
 fn compare(base: &Path, edited: &Path, rules: &Path, halt: &Halt) -> io::Result<Comparison> {
@@ -304,10 +304,10 @@ impl Comparison {
 }
 
 /// What differs, as it is on one side.
-type Chosen = BTreeMap<Vec<u8>, Entry>;
+pub(super) type Chosen = BTreeMap<Vec<u8>, Entry>;
 
 /// Copies files, and what links say, under numbers.
-fn stage(tree: &Tree, chosen: &Chosen, folder: &Path, halt: &Halt) -> io::Result<()> {
+pub(super) fn stage(tree: &Tree, chosen: &Chosen, folder: &Path, halt: &Halt) -> io::Result<()> {
     fs::create_dir(folder)?;
     for (number, (path, entry)) in chosen.iter().enumerate() {
         halt.check()?;
@@ -323,7 +323,16 @@ fn stage(tree: &Tree, chosen: &Chosen, folder: &Path, halt: &Halt) -> io::Result
     Ok(())
 }
 
-async fn write_tree(git: &Git, chosen: &Chosen, folder: &Path, index: &str) -> io::Result<String> {
+/// Git's mode of an entry.
+pub(super) fn mode(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Link(_) => "120000",
+        Entry::File { executable: true, .. } => "100755",
+        Entry::File { executable: false, .. } => "100644",
+    }
+}
+
+pub(super) async fn write_tree(git: &Git, chosen: &Chosen, folder: &Path, index: &str) -> io::Result<String> {
     let mut places = String::new();
     for number in 0..chosen.len() {
         let _ = writeln!(places, "{}/{number}", folder.display());
@@ -339,12 +348,7 @@ async fn write_tree(git: &Git, chosen: &Chosen, folder: &Path, index: &str) -> i
     let mut lines = Vec::new();
     let mut count = 0;
     for ((path, entry), id) in chosen.iter().zip(ids.lines()) {
-        let mode = match entry {
-            Entry::Link(_) => "120000",
-            Entry::File { executable: true, .. } => "100755",
-            Entry::File { executable: false, .. } => "100644",
-        };
-        lines.extend_from_slice(format!("{mode} {id}\t").as_bytes());
+        lines.extend_from_slice(format!("{} {id}\t", mode(entry)).as_bytes());
         lines.extend_from_slice(path);
         lines.push(0);
         count += 1;
@@ -357,14 +361,14 @@ async fn write_tree(git: &Git, chosen: &Chosen, folder: &Path, index: &str) -> i
     tree_of(git, index).await
 }
 
-async fn tree_of(git: &Git, index: &str) -> io::Result<String> {
+pub(super) async fn tree_of(git: &Git, index: &str) -> io::Result<String> {
     let id = git.run(&["write-tree"], Some(index), &[]).await?;
     Ok(String::from_utf8_lossy(&id).trim().to_owned())
 }
 
 /// Whether moved files are told as such.
 #[derive(Clone, Copy)]
-enum Renames {
+pub(super) enum Renames {
     Found,
     Not,
 }
@@ -380,7 +384,7 @@ impl Renames {
 
 /// Writes the patch, and makes sure that it does what it should. Where git cannot apply its own renames (a file that moves
 /// to below its own former name), they are told as files that go and come.
-async fn write_patch(git: &Git, trees: &Trees, patch: &Path) -> Result<Renames, CollectError> {
+pub(super) async fn write_patch(git: &Git, trees: &Trees, patch: &Path) -> Result<Renames, CollectError> {
     for renames in [Renames::Found, Renames::Not] {
         let args = [
             "diff-tree",
@@ -433,7 +437,7 @@ async fn reproduces(git: &Git, trees: &Trees, patch: &Path) -> io::Result<bool> 
     Ok(tree_of(git, "tried").await? == trees.after)
 }
 
-async fn list(git: &Git, trees: &Trees, renames: Renames) -> io::Result<Vec<ChangedFile>> {
+pub(super) async fn list(git: &Git, trees: &Trees, renames: Renames) -> io::Result<Vec<ChangedFile>> {
     let ask = async |form: &str| {
         git.run(
             &[

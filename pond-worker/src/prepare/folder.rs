@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use pond_core::artifacts::ByteStream;
-use pond_core::id::JobId;
 use pond_core::sources::{self, Limits, TreeError};
 use tokio::io::AsyncWriteExt;
 
@@ -81,9 +80,9 @@ pub(crate) struct WorkFolder {
 }
 
 impl WorkFolder {
-    /// Makes the folder, with an empty place for the checkout and one for the output.
-    pub(crate) async fn create(state: &Path, job: JobId) -> io::Result<Self> {
-        let path = state.join(JOBS).join(job.to_string());
+    /// Makes the folder by a name of the worker's own, with an empty place for the checkout and one for the output.
+    pub(crate) async fn create(state: &Path, name: &str) -> io::Result<Self> {
+        let path = state.join(JOBS).join(name);
         blocking(move || {
             if path.exists() {
                 // An earlier attempt on this very worker.

@@ -10,7 +10,6 @@ use pond_core::dispatch::{Grant, Job, JobModel, Rendering, render};
 use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Exec, HomeFile};
 use pond_core::secret::Secret;
-use pond_core::usage::Prices;
 
 use crate::broker::{self, Feature, Provider, provider};
 

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use pond_core::sandbox::{Exit, SandboxError};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -42,6 +43,7 @@ impl Frame {
     const EXEC: u8 = 3;
     const SIGNAL: u8 = 4;
     const SPACE: u8 = 5;
+    const KEEP: u8 = 6;
 
     pub(crate) fn new(kind: u8) -> Self {
         Self { kind, body: Vec::new() }
@@ -208,6 +210,21 @@ impl Control {
             Ok(Ok(space)) => Ok(space),
             _ => Err(gone()),
         }
+    }
+
+    /// Has the init end the sandbox then.
+    pub(crate) async fn keep(&self, until: Instant) -> Result<(), SandboxError> {
+        // The boot's clock is read first: a halt between the two can only bring the end forward.
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+        let left = until.saturating_duration_since(Instant::now());
+        let unknown = |error: nix::Error| SandboxError::io("the host's clock cannot be read", error.into());
+        let until = now.map_err(unknown)?.saturating_add(left).as_nanos();
+        let frame = Frame::new(Frame::KEEP).large(u64::try_from(until).unwrap_or(u64::MAX));
+        if self.is_gone() {
+            return Err(gone());
+        }
+        let sent = send(&*self.writer.lock().await, &frame, &[]).await;
+        sent.map_err(|error| SandboxError::io("the sandbox cannot be reached", error))
     }
 
     /// Whether the init has gone.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pond_core::sandbox::{
@@ -26,6 +26,9 @@ const MAX_CONNECTIONS: usize = 256;
 /// Open files of one process.
 const MAX_FILES: u64 = 8192;
 const RLIMIT_NOFILE: u32 = 7;
+/// Bytes of one file of a confined job, so that not all of a disk goes between two looks at its folders.
+const MAX_FILE: u64 = 16 << 30;
+const RLIMIT_FSIZE: u32 = 1;
 /// How long a sandbox may take to end before that is an error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -197,6 +200,9 @@ fn launch_frame(plan: &Plan, uid: Option<u32>) -> Frame {
 
 fn setup_frame(spec: &Spec, plan: &Plan, group: &dyn Group, uid: Option<u32>) -> Frame {
     let mut limits = vec![(RLIMIT_NOFILE, MAX_FILES)];
+    if matches!(plan.view, View::Inside) {
+        limits.push((RLIMIT_FSIZE, MAX_FILE));
+    }
     if group.enforcement() == Enforcement::Rlimits {
         let mut all = spec.limits;
         all.pids = all.pids.saturating_add(own_pids(&plan.view));
@@ -437,6 +443,11 @@ impl Running for Live {
         self.group
             .thaw()
             .map_err(|error| SandboxError::io("a sandbox cannot be thawed", error))
+    }
+
+    async fn keep(&self, until: Instant) -> Result<(), SandboxError> {
+        self.here()?;
+        self.control.keep(until).await
     }
 
     async fn kill(&self) -> Result<(), SandboxError> {

@@ -19,6 +19,7 @@ use super::switch::{Stop, Switch};
 use super::watched::Watched;
 use super::{Lines, Writer};
 use crate::broker::BrokerHandle;
+use crate::collect::Listener;
 use crate::mini::{LogSink, Mini, MiniError, MiniLimits, MiniWire, Tool};
 use crate::prepare::Agent;
 
@@ -43,6 +44,8 @@ pub(super) struct Run<'a> {
     pub(super) disk: u64,
     pub(super) broker: Option<&'a JobBroker>,
     pub(super) lines: Lines,
+    /// Who hears its standard output.
+    pub(super) listener: Option<&'a Listener>,
     pub(super) redactor: &'a Redactor,
     pub(super) switch: &'a Switch,
     pub(super) clock: &'a Arc<dyn Clock>,
@@ -201,6 +204,10 @@ impl Run<'_> {
         }
     }
 
+    fn stdout(&self) -> Writer {
+        Writer::new(self.lines.clone(), LogStream::Stdout, self.redactor).heard_by(self.listener)
+    }
+
     async fn program(&self, exec: Exec) -> Outcome {
         let name = exec.argv.first().cloned().unwrap_or_default();
         let mut process = match self.sandbox.exec(exec).await {
@@ -211,7 +218,7 @@ impl Run<'_> {
             }) => return Outcome::Failed(format!("`{name}`: {what}: {source}")),
             Err(error) => return Outcome::Lost(error),
         };
-        let mut stdout = Writer::new(self.lines.clone(), LogStream::Stdout, self.redactor);
+        let mut stdout = self.stdout();
         let mut stderr = Writer::new(self.lines.clone(), LogStream::Stderr, self.redactor);
         let mut exit = None;
         while let Some(output) = process.output.recv().await {
@@ -259,7 +266,7 @@ impl Run<'_> {
         log.0.into_inner().finish().await;
         match ended {
             Ok(end) => {
-                let mut stdout = Writer::new(self.lines.clone(), LogStream::Stdout, self.redactor);
+                let mut stdout = self.stdout();
                 stdout.write(end.text.as_bytes()).await;
                 stdout.finish().await;
                 Outcome::Done
@@ -275,7 +282,7 @@ impl Run<'_> {
             return JobEnd::Done;
         }
         if let Some(limit) = self.breached().await {
-            return failed(FailureCode::SandboxLimit, self.limit(limit));
+            return failed(FailureCode::SandboxLimit, limit_message(&self.limits, limit));
         }
         match outcome {
             Outcome::Done => JobEnd::Done,
@@ -292,16 +299,17 @@ impl Run<'_> {
     async fn breached(&self) -> Option<LimitKind> {
         self.sandbox.stats().await.ok()?.breached.first().copied()
     }
+}
 
-    fn limit(&self, kind: LimitKind) -> String {
-        match kind {
-            LimitKind::Memory => format!("ran into its memory limit of {}", bytes(self.limits.memory)),
-            LimitKind::Pids => format!("ran into its limit of {} processes (pids_limit)", self.limits.pids),
-            LimitKind::Disk => format!(
-                "filled the {} of its /tmp or home folder (tmpfs_size)",
-                bytes(self.limits.tmpfs)
-            ),
-        }
+/// What is said of a limit that was run into.
+pub(crate) fn limit_message(limits: &Limits, kind: LimitKind) -> String {
+    match kind {
+        LimitKind::Memory => format!("ran into its memory limit of {}", bytes(limits.memory)),
+        LimitKind::Pids => format!("ran into its limit of {} processes (pids_limit)", limits.pids),
+        LimitKind::Disk => format!(
+            "filled the {} of its /tmp or home folder (tmpfs_size)",
+            bytes(limits.tmpfs)
+        ),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pond_core::clock::Clock;
 
 /// Bytes on disk that a job's folders may take beside its sources.
-pub(super) const CAP: u64 = 8 << 30;
+pub(crate) const CAP: u64 = 8 << 30;
 /// Files and folders that they may hold.
 const MAX_ENTRIES: u64 = 4_000_000;
 /// How long there is between two looks; longer where a look takes long.
@@ -19,7 +19,7 @@ const SHARE: u32 = 20;
 
 /// Waits until folders take more than `cap` bytes of disk, hold more than may be, or are made so that they cannot be
 /// measured.
-pub(super) async fn filled(folders: &[PathBuf], cap: u64, clock: &dyn Clock) {
+pub(crate) async fn filled(folders: &[PathBuf], cap: u64, clock: &dyn Clock) {
     let mut pause = PERIOD;
     loop {
         clock.sleep(pause).await;

@@ -26,7 +26,7 @@ struct Record {
 }
 
 /// Makes the state folder and takes it; it is given back when the lock is dropped, or its process ends.
-pub(super) async fn lock(state: &Path, clock: &dyn Clock) -> Result<Flock<File>, WorkerError> {
+pub(crate) async fn lock(state: &Path, clock: &dyn Clock) -> Result<Flock<File>, WorkerError> {
     let at = WorkerError::state("it cannot be made or opened");
     fs::DirBuilder::new()
         .recursive(true)

@@ -9,8 +9,9 @@ use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
 use pond_core::entropy::Entropy;
 use pond_core::logs::Redactor;
 use pond_core::pool::{Claim, JobEnd};
-use pond_core::runs::{Failure, FailureCode};
-use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Sandbox, SandboxError, Spec};
+use pond_core::runs::{Failure, FailureCode, ParseCount};
+use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Running, Sandbox, SandboxError, Spec};
+use pond_core::secret::Secret;
 use pond_core::sources::TreeError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -19,14 +20,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::agent::{Ended, JobBroker, Run, failed, timed_out};
 use super::disk;
 use super::late::{Late, late};
-use super::leases::Leases;
+use super::leases::{Leases, Lifetime};
 use super::probe::Backends;
 use super::settings::WorkerSettings;
 use super::switch::{Stop, Switch};
 use super::watched::Watched;
 use super::{Claimed, Lines, Refused, calls};
 use crate::broker::{Broker, Parts, Unlimited, Upstream};
-use crate::collect::{Collecting, collect};
+use crate::collect::{Collecting, Listener, Said, collect};
 use crate::mini::MiniWire;
 use crate::prepare::{Inside, WorkFolder, broker_grant, launch};
 
@@ -35,6 +36,8 @@ const BROKER_PORT: u16 = 8787;
 /// Where a confined job finds its checkout and its output folder.
 const CHECKOUT: &str = "/work";
 const OUTPUT: &str = "/output";
+/// What stands in the mark in place of a claim token.
+const CLAIM: &str = "claim";
 /// Model calls that wait to be sent on.
 const WAITING_CALLS: usize = 256;
 
@@ -81,6 +84,7 @@ pub(super) async fn attend(shop: Arc<Shop>, link: Arc<dyn WorkerLink>, job: Job)
         shop: &shop,
         job: &job,
         claimed,
+        lifetime: lease.lifetime(),
     };
     let mut whole = Box::pin(attempt.whole());
     tokio::select! {
@@ -96,6 +100,8 @@ struct Attempt<'a> {
     shop: &'a Shop,
     job: &'a Job,
     claimed: Claimed,
+    /// How long its sandbox may live.
+    lifetime: Lifetime,
     /// When the timeout strikes.
     until: Timestamp,
 }
@@ -108,16 +114,16 @@ struct Ready {
 
 impl Attempt<'_> {
     async fn whole(&self) {
-        let end = match WorkFolder::create(&self.shop.settings.state_dir, self.job.id).await {
+        let report = match WorkFolder::create(&self.shop.settings.state_dir, &self.job.id.to_string()).await {
             Ok(folder) => self.in_folder(folder).await,
             Err(error) => {
                 tracing::error!(job = %self.job.id, %error, "no folder for a job");
                 let what = format!("the worker has no room for the job: {}", error.kind());
-                Some(failed(FailureCode::Internal, what))
+                let end = failed(FailureCode::Internal, what);
+                Some(Report { end, parse: None })
             }
         };
-        let Some(end) = end else { return };
-        let report = Report { end };
+        let Some(report) = report else { return };
         let told = self.claimed.call(|link, claim| {
             let report = report.clone();
             async move { link.finish(&claim, report).await }
@@ -128,7 +134,7 @@ impl Attempt<'_> {
     }
 
     /// Everything but telling the end. Nothing when nobody wants to hear of it. The folder is removed in any case.
-    async fn in_folder(&self, folder: WorkFolder) -> Option<JobEnd> {
+    async fn in_folder(&self, folder: WorkFolder) -> Option<Report> {
         let mut ready = Ready {
             folder,
             grant: Grant::default(),
@@ -138,13 +144,13 @@ impl Attempt<'_> {
             early = self.early() => Err(early),
             prepared = self.prepare(&mut ready) => prepared,
         };
-        let end = match prepared {
+        let (end, parse) = match prepared {
             Ok(()) => self.in_sandbox(&ready).await,
-            Err(early) => Err(early),
+            Err(early) => (Err(early), None),
         };
         ready.folder.remove().await;
         match end {
-            Ok(end) | Err(Early::End(end)) => Some(end),
+            Ok(end) | Err(Early::End(end)) => Some(Report { end, parse }),
             Err(Early::Gone) => None,
         }
     }
@@ -191,36 +197,53 @@ impl Attempt<'_> {
         })
     }
 
-    /// Runs the agent, and takes out what it left.
-    async fn in_sandbox(&self, ready: &Ready) -> Result<JobEnd, Early> {
-        let redactor = Redactor::new(ready.grant.secrets.iter().map(|(name, secret)| (name.as_str(), secret)));
+    /// Runs the agent, and takes out what it left. Counts the records that it said, if it was asked for some and ran.
+    async fn in_sandbox(&self, ready: &Ready) -> (Result<JobEnd, Early>, Option<ParseCount>) {
+        let claim = Secret::new(self.job.claim.expose());
+        let secrets = ready.grant.secrets.iter().map(|(name, secret)| (name.as_str(), secret));
+        let redactor = Redactor::new(secrets.chain([(CLAIM, &claim)]));
+        let listener = match Listener::of(self.job, &redactor, &ready.folder.scratch()) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let what = format!("the worker has no room for the job's records: {}", error.kind());
+                return (Ok(failed(FailureCode::Internal, what)), None);
+            }
+        };
         let (lines, shipping) = Lines::ship(self.claimed.clone());
-        let ran = self.run(ready, &redactor, &lines).await;
+        let ran = self.run(ready, &redactor, &lines, listener.as_ref()).await;
         let alive = ran.as_ref().is_ok_and(|ended| ended.alive);
+        let said = listener.map(|listener| listener.finish()).unwrap_or_default();
+        let count = said.count().filter(|_| ran.is_ok());
         let ran = ran.map(|ended| ended.end);
         let collected = match self.claimed.switch.now() {
             Stop::Lost => Err(Early::Gone),
             // Whoever still writes there could change what is looked at.
             _ if alive => Ok(()),
-            _ => self.collect_in_time(ready, &redactor, &lines, &ran).await,
+            _ => self.collect_in_time(ready, &redactor, &lines, &ran, said).await,
         };
         drop(lines);
         // Every line comes before the end.
         let _ = shipping.await;
-        collected?;
-        match ran {
-            Err(Early::Gone) => Err(Early::Gone),
-            Ok(end) | Err(Early::End(end)) => Ok(end),
-        }
+        (collected.and(ran), count)
     }
 
-    async fn run(&self, ready: &Ready, redactor: &Redactor, lines: &Lines) -> Result<Ended, Early> {
+    async fn run(
+        &self,
+        ready: &Ready,
+        redactor: &Redactor,
+        lines: &Lines,
+        listener: Option<&Listener>,
+    ) -> Result<Ended, Early> {
         let backend = self.backend()?;
         let (bridge, inside) = self.ways(backend.kind(), ready).await?;
         let launch = launch(self.job, &ready.grant, &inside)?;
         let broker = self.broker(ready)?;
         let (broker, telemetry) = broker.map_or((None, None), |(broker, telemetry)| (Some(broker), Some(telemetry)));
         let spec = self.spec(ready, bridge, launch.home);
+        let not_started = |error: SandboxError| Ended {
+            end: JobEnd::Failed(not_started(&error)),
+            alive: false,
+        };
         let end = match backend.start(spec).await {
             Ok(running) => {
                 let sandbox = Watched::new(running);
@@ -231,6 +254,7 @@ impl Attempt<'_> {
                     disk: disk::CAP.saturating_add(self.shop.settings.bundle.bytes),
                     broker: broker.as_ref(),
                     lines: lines.clone(),
+                    listener,
                     redactor,
                     switch: &self.claimed.switch,
                     clock: &self.shop.clock,
@@ -238,12 +262,12 @@ impl Attempt<'_> {
                     until: self.until,
                     grace: self.job.cancel_grace,
                 };
-                run.run(launch.agent).await
+                match self.kept(&sandbox, run.run(launch.agent)).await {
+                    Ok(ended) => ended,
+                    Err(error) => not_started(error),
+                }
             }
-            Err(error) => Ended {
-                end: not_started(&error),
-                alive: false,
-            },
+            Err(error) => not_started(error),
         };
         if let Some(broker) = broker {
             broker.handle.close().await;
@@ -253,6 +277,26 @@ impl Attempt<'_> {
             let _ = telemetry.await;
         }
         Ok(end)
+    }
+
+    /// Keeps a sandbox alive for as long as the lease lives, and no longer, while it is used. The sandbox watches its time
+    /// itself: it is over then though this process hangs.
+    async fn kept(&self, sandbox: &dyn Running, used: impl Future<Output = Ended>) -> Result<Ended, SandboxError> {
+        let mut lifetime = self.lifetime.clone();
+        if let Err(error) = lifetime.keep(sandbox).await {
+            sandbox.kill().await?;
+            return Err(error);
+        }
+        let ended = tokio::select! {
+            biased;
+            ended = used => ended,
+            never = lifetime.keep_on(sandbox) => match never {},
+        };
+        // What looks like the job's own end may be that of its time.
+        if self.lifetime.is_over() {
+            self.claimed.switch.raise(Stop::Lost);
+        }
+        Ok(ended)
     }
 
     /// The folders of the host that the job may write to.
@@ -379,10 +423,11 @@ impl Attempt<'_> {
         redactor: &Redactor,
         lines: &Lines,
         ran: &Result<JobEnd, Early>,
+        said: Said,
     ) -> Result<(), Early> {
         let late = tokio::select! {
             biased;
-            collected = self.collect(ready, redactor, lines, ran) => return collected,
+            collected = self.collect(ready, redactor, lines, ran, said) => return collected,
             late = late(&self.claimed.switch, &*self.shop.clock, self.job.cancel_grace) => late,
         };
         if late == Late::Lost {
@@ -405,6 +450,7 @@ impl Attempt<'_> {
         redactor: &Redactor,
         lines: &Lines,
         ran: &Result<JobEnd, Early>,
+        said: Said,
     ) -> Result<(), Early> {
         let collecting = Collecting {
             claimed: &self.claimed,
@@ -414,10 +460,13 @@ impl Attempt<'_> {
             limits: self.shop.settings.bundle,
             base: self.job.base.as_deref(),
             with_patch: self.job.sandbox.profile == Profile::UntrustedCodeWrite,
+            parse: self.job.parse.as_ref(),
+            writes: self.job.writes_artifact.as_ref(),
             cap: self.job.artifact_cap,
         };
-        match collect(&collecting).await {
-            Ok(()) => Ok(()),
+        match collect(&collecting, said).await {
+            Ok(Some(failure)) if matches!(ran, Ok(JobEnd::Done)) => Err(failure.into()),
+            Ok(_) => Ok(()),
             Err(Refused::Gone) => Err(Early::Gone),
             Err(Refused::Error(error)) => {
                 let failure = collecting.failure(&error);
@@ -439,13 +488,14 @@ fn asked(what: &str, refused: Refused) -> Early {
     }
 }
 
-fn not_started(error: &SandboxError) -> JobEnd {
+/// What it means that a sandbox does not start.
+pub(crate) fn not_started(error: &SandboxError) -> Failure {
     let code = match error {
         SandboxError::Unsupported { .. } => FailureCode::SandboxInvalid,
         SandboxError::Failed { .. } => FailureCode::Internal,
     };
     let cause = std::error::Error::source(error).map(|source| format!(": {source}"));
-    failed(code, format!("{error}{}", cause.unwrap_or_default()))
+    Failure::new(code, format!("{error}{}", cause.unwrap_or_default()))
 }
 
 async fn free_port() -> std::io::Result<u16> {

@@ -1,13 +1,15 @@
 //! Leases of the jobs that run: renewed in one batch, and given up in time.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::{Beat, BeatAnswer, WorkerLink};
 use pond_core::id::JobId;
 use pond_core::pool::Claim;
+use pond_core::sandbox::{Running, SandboxError};
 use tokio::sync::{Notify, watch};
 
 use super::switch::{Stop, Switch};
@@ -16,6 +18,16 @@ use super::switch::{Stop, Switch};
 const MAX_BEATS: usize = 500;
 /// The shortest wait before a call that failed is made again.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// What is left of a lease when its sandbox ends by itself.
+fn reserve(span: Duration) -> Duration {
+    span / 6
+}
+
+/// What is left of it when it is given up here: a little before, so that the end of a sandbox is never taken for the job's.
+fn given_up(span: Duration) -> Duration {
+    reserve(span) + span / 60
+}
 
 /// One lease.
 struct Lease {
@@ -168,12 +180,22 @@ impl Lease {
 }
 
 impl Held {
-    /// Waits until a sixth of the lease is left, and gives it up then, since by its end the job must be gone.
+    /// How long what runs under the lease may live.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            clock: Arc::clone(&self.leases.clock),
+            span: self.span,
+            until: self.until.clone(),
+        }
+    }
+
+    /// Waits until little more than a sixth of the lease is left, and gives it up then, since by its end the job must be
+    /// gone.
     pub(crate) async fn guard(&mut self) {
         let clock = Arc::clone(&self.leases.clock);
         loop {
             let until = *self.until.borrow_and_update();
-            let left = until.since(clock.now()).saturating_sub(self.span / 6);
+            let left = until.since(clock.now()).saturating_sub(given_up(self.span));
             if left.is_zero() {
                 tracing::warn!(job = %self.job, "the lease of a job ends; it is killed");
                 self.switch.raise(Stop::Lost);
@@ -185,6 +207,41 @@ impl Held {
                 () = clock.sleep(left) => {}
             }
         }
+    }
+}
+
+/// How long what runs under a lease may live: until a sixth of the lease is left, as far as it has been renewed.
+#[derive(Clone)]
+pub(crate) struct Lifetime {
+    clock: Arc<dyn Clock>,
+    span: Duration,
+    until: watch::Receiver<Timestamp>,
+}
+
+impl Lifetime {
+    /// Lets a sandbox live until its end, as far as that is known now.
+    pub(crate) async fn keep(&mut self, sandbox: &dyn Running) -> Result<(), SandboxError> {
+        // The steady clock is read first: a halt between the two can only bring the end forward.
+        let steady = Instant::now();
+        let until = *self.until.borrow_and_update();
+        let left = until.since(self.clock.now()).saturating_sub(reserve(self.span));
+        sandbox.keep(steady + left).await
+    }
+
+    /// Does so after every renewal of the lease.
+    pub(crate) async fn keep_on(mut self, sandbox: &dyn Running) -> Infallible {
+        loop {
+            // A sandbox that has gone is seen by whoever uses it, and a lease that is held no longer is not renewed.
+            if self.until.changed().await.is_err() || self.keep(sandbox).await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Whether it is over, or so nearly that the difference is none of this worker's to tell.
+    pub(crate) fn is_over(&self) -> bool {
+        let left = self.until.borrow().since(self.clock.now());
+        left <= given_up(self.span)
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::Chunk;
-use pond_core::logs::{LogSource, LogStream, Redacting, Redactor, split_lines};
+use pond_core::logs::{LogSource, LogStream, Marks, Redacting, Redactor, split_lines};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Claimed, Refused};
+use crate::collect::Listener;
 
 /// How long lines are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(100);
@@ -73,6 +74,8 @@ pub(crate) struct Writer {
     stream: LogStream,
     redacting: Redacting,
     buffer: Vec<u8>,
+    /// Who hears the same bytes.
+    listener: Option<Listener>,
 }
 
 impl Writer {
@@ -80,12 +83,22 @@ impl Writer {
         Self {
             lines,
             stream,
-            redacting: redactor.stream(),
+            redacting: redactor.stream(Marks::Named),
             buffer: Vec::new(),
+            listener: None,
         }
     }
 
+    /// Has somebody hear all that is written.
+    pub(crate) fn heard_by(self, listener: Option<&Listener>) -> Self {
+        let listener = listener.cloned();
+        Self { listener, ..self }
+    }
+
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        if let Some(listener) = &self.listener {
+            listener.push(bytes);
+        }
         self.redacting.push(bytes, &mut self.buffer);
         self.send(false).await;
     }

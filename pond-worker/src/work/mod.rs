@@ -9,7 +9,7 @@
 mod agent;
 mod calls;
 mod claimed;
-mod disk;
+pub(crate) mod disk;
 mod embed;
 mod identity;
 mod job;
@@ -22,8 +22,11 @@ mod switch;
 mod watched;
 mod worker;
 
+pub(crate) use agent::limit_message;
 pub(crate) use claimed::{Claimed, Refused};
 pub use embed::{EmbeddedPool, embed};
+pub(crate) use identity::lock as lock_state;
+pub(crate) use job::not_started;
 pub(crate) use lines::{Lines, Writer};
 pub use settings::{WorkerError, WorkerSettings};
 pub use worker::Worker;

@@ -1,6 +1,7 @@
 //! A sandbox whose programs can all be asked to end, whoever started them.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -65,6 +66,10 @@ impl Running for Watched {
 
     async fn thaw(&self) -> Result<(), SandboxError> {
         self.running.thaw().await
+    }
+
+    async fn keep(&self, until: Instant) -> Result<(), SandboxError> {
+        self.running.keep(until).await
     }
 
     async fn kill(&self) -> Result<(), SandboxError> {

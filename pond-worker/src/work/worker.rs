@@ -202,7 +202,7 @@ async fn give_back(link: &Arc<dyn WorkerLink>, jobs: Vec<Job>) {
             token: job.claim,
         };
         let end = JobEnd::Cancelled;
-        if let Err(error) = link.finish(&claim, Report { end }).await {
+        if let Err(error) = link.finish(&claim, Report { end, parse: None }).await {
             tracing::warn!(job = %claim.job, %error, "a job is given back only when its lease ends");
         }
     }

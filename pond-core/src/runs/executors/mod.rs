@@ -12,7 +12,7 @@ mod noop;
 mod sink;
 mod swarm;
 
-pub use sink::{Findings, StageSink};
+pub use sink::{Findings, FoundLine, StageSink};
 pub use swarm::{Parse, SandboxBlock, Shape, Swarm, Tier};
 
 use super::StageOutcome;

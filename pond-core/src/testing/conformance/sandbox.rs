@@ -415,6 +415,55 @@ pub async fn letting_go_ends_everything(bench: Bench) {
     until("the hidden process is gone", || still(&mark)).await;
 }
 
+/// A sandbox ends itself, with what hides in it, when it is kept no longer; being kept on puts that off.
+pub async fn what_is_not_kept_ends_by_itself(bench: Bench) {
+    let room = bench.start().await;
+    let long = Duration::from_secs(3600);
+    room.running.keep(Instant::now() + long).await.expect("it lives");
+    let mark = hide(&room).await;
+    let process = room.exec(&["sleep", "60"]).await;
+    let (first, second) = (Duration::from_millis(400), Duration::from_millis(1200));
+    let now = Instant::now();
+    room.running.keep(now + first).await.expect("it lives");
+    room.running.keep(now + second).await.expect("it lives");
+    assert_eq!(collect(process).await.exit, Exit::Signal(9));
+    assert!(
+        now.elapsed() >= second,
+        "the first time was put off: {:?}",
+        now.elapsed()
+    );
+    until("the hidden process is gone", || still(&mark)).await;
+    assert!(room.running.exec(exec(&["true"])).await.is_err(), "it has ended");
+    assert!(room.running.keep(Instant::now() + long).await.is_err(), "it has ended");
+    room.end().await;
+    let room = bench.start().await;
+    let mark = hide(&room).await;
+    let passed = Instant::now().checked_sub(Duration::from_millis(1));
+    room.running
+        .keep(passed.expect("the host runs longer"))
+        .await
+        .expect("it lives");
+    until("a time that has passed ends it", || still(&mark)).await;
+    room.end().await;
+    bench.serves_the_next().await;
+}
+
+/// Its end comes in time though its programs use up all that they may.
+pub async fn its_end_comes_in_time_under_load(bench: Bench) {
+    let room = bench.start_as(|spec| spec.limits.millicpus = 500).await;
+    let spins: Vec<Process> = futures::future::join_all((0..40).map(|_| room.exec(&["./probe", "spin"]))).await;
+    let after = Duration::from_millis(500);
+    let kept = Instant::now();
+    room.running.keep(kept + after).await.expect("it lives");
+    for spin in spins {
+        assert_eq!(collect(spin).await.exit, Exit::Signal(9));
+    }
+    // A sixth of the shortest lease there may be is one second.
+    let late = kept.elapsed().saturating_sub(after);
+    assert!(late < Duration::from_secs(1), "{late:?} too late");
+    room.end().await;
+}
+
 /// Home files are there with their content and mode, and the home folder goes with the sandbox.
 pub async fn c17_63_the_home_folder_is_fresh_and_goes(bench: Bench) {
     let file = HomeFile {
@@ -789,6 +838,16 @@ pub async fn the_init_is_out_of_reach(bench: Bench) {
         .await;
     assert_eq!(ended.out, "", "{ended:?}");
     assert_eq!(room.sh("echo on").await.out, "on\n");
+    let mark = hide(&room).await;
+    room.running
+        .keep(Instant::now() + Duration::from_secs(2))
+        .await
+        .expect("it lives");
+    let ended = room
+        .sh("while :; do for s in STOP TSTP ALRM CHLD USR1 IO KILL; do kill -$s 1; done 2>/dev/null; done")
+        .await;
+    assert_eq!(ended.exit, Exit::Signal(9), "no signal from inside puts the end off");
+    until("the hidden process is gone", || still(&mark)).await;
     room.end().await;
 }
 
@@ -830,6 +889,8 @@ macro_rules! with_sandbox_cases {
             nothing_hides_from_the_end
             the_end_is_told_to_readers
             letting_go_ends_everything
+            what_is_not_kept_ends_by_itself
+            its_end_comes_in_time_under_load
             c17_63_the_home_folder_is_fresh_and_goes
             home_files_stay_in_the_home_folder
             a_bridge_leads_to_its_socket

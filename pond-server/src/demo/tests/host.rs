@@ -77,6 +77,10 @@ impl Running for Host {
         Err(SandboxError::failed("this fake does not freeze"))
     }
 
+    async fn keep(&self, _: std::time::Instant) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
     async fn kill(&self) -> Result<(), SandboxError> {
         Ok(())
     }

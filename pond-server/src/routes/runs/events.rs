@@ -11,12 +11,13 @@ use axum::response::{IntoResponse, Response, Sse as SseResponse};
 use futures::stream::StreamExt;
 use pond_core::Error;
 use pond_core::event::{EventBody, EventNumber, NumberedEvent};
+use pond_core::logs::SecretNames;
 use pond_sdk::api;
 
 use super::logs::line;
 use super::shown::run_error;
 use super::usage::counts;
-use crate::auth::Principal;
+use crate::auth::{Principal, names_for};
 use crate::error::Answer;
 use crate::extract::RunPath;
 use crate::state::AppState;
@@ -31,13 +32,13 @@ pub(in crate::routes) async fn events(
     RunPath(id): RunPath,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let after = after(&headers)?;
+    let (after, names) = (after(&headers)?, names_for(&principal));
     let events = state.pond().runs().follow(principal.scope(), id, after).await?;
     // Events are read from the store as fast as the connection takes them; nothing queues up here. Where the store fails the
     // stream ends, and its reader resumes after the last event that came.
     let told = events
         .take_while(|event| std::future::ready(event.is_ok()))
-        .filter_map(async |event| event.ok().as_ref().and_then(told).map(Ok::<_, Infallible>))
+        .filter_map(async move |event| event.ok().as_ref().and_then(|event| told(event, names)).map(Ok::<_, Infallible>))
         .take_until(state.closing().cancelled_owned());
     let heartbeat = KeepAlive::new().interval(HEARTBEAT);
     Ok(SseResponse::new(told).keep_alive(heartbeat).into_response())
@@ -55,16 +56,16 @@ fn after(headers: &HeaderMap) -> Answer<EventNumber> {
     Ok(number.ok_or_else(|| Error::invalid("Last-Event-ID", "expected the id of an event of this stream"))?)
 }
 
-fn told(event: &NumberedEvent) -> Option<Sse> {
-    let body = shown(event)?;
+fn told(event: &NumberedEvent, names: SecretNames) -> Option<Sse> {
+    let body = shown(event, names)?;
     let data = body.data().ok()?;
     Some(Sse::default().id(event.id.to_string()).event(body.kind()).data(data))
 }
 
 /// An event as the stream tells it.
-fn shown(event: &NumberedEvent) -> Option<api::EventBody> {
+fn shown(event: &NumberedEvent, names: SecretNames) -> Option<api::EventBody> {
     Some(match &event.event.body {
-        EventBody::Log(_) => api::EventBody::Log(line(event)?),
+        EventBody::Log(_) => api::EventBody::Log(line(event, names)?),
         EventBody::Usage(totals) => api::EventBody::Usage(counts(totals)),
         EventBody::Status(change) => api::EventBody::Status(api::StatusChange {
             scope: match change.stage {
@@ -74,7 +75,7 @@ fn shown(event: &NumberedEvent) -> Option<api::EventBody> {
             key: change.stage.clone(),
             from: Some(change.from.clone()).filter(|from| from != "none"),
             to: change.to.clone(),
-            error: change.error.as_ref().map(run_error),
+            error: change.error.as_ref().map(|failure| run_error(failure, names)),
         }),
     })
 }

@@ -22,7 +22,7 @@ pub(super) use self::events::events;
 pub(super) use self::logs::{LOGS, logs};
 use self::shown::{ShownDetail, ShownList, ShownRun};
 pub(super) use self::usage::usage;
-use crate::auth::Principal;
+use crate::auth::{Principal, names_for, scope_of};
 use crate::error::Answer;
 use crate::extract::{JsonText, NoBody, Param, Query, RunPath, write_cursor};
 use crate::state::AppState;
@@ -65,12 +65,12 @@ pub(super) async fn create(
     let project = project_of(&state, &principal, &body)?;
     let (runs, projects) = (state.pond().runs(), state.pond().projects());
     // A project that was never seen is made only for a run that will be: what is refused leaves none behind.
-    let is_new = project != projects.default_project() && !projects.is_there(project).await?;
+    let is_new = principal.is_admin() && project != projects.default_project() && !projects.is_there(project).await?;
     if is_new && would_run(&runs.preflight(project, &body, Reach::Offline).await) {
         projects.ensure(project).await?;
     }
-    let run = runs.submit(project, &body).await?;
-    created(&state, &run)
+    let run = runs.submit_as(project, &body, principal.folders()).await?;
+    created(&state, &principal, &run)
 }
 
 fn would_run(checked: &pond_core::Result<Vec<Problem>>) -> bool {
@@ -78,21 +78,24 @@ fn would_run(checked: &pond_core::Result<Vec<Problem>>) -> bool {
     problems.is_ok_and(|problems| problems.iter().all(|problem| problem.severity != Severity::Error))
 }
 
-/// The project that a body names, or the default one. Tells apart nothing that the body's own check does not tell better.
+/// The project that a body names, else the caller's own or the default one. Tells apart nothing that the body's own check does
+/// not tell better, and of another's project no more than of one that is not there.
 pub(super) fn project_of(state: &AppState, principal: &Principal, body: &str) -> Answer<ProjectId> {
-    let Principal::Service = principal;
     let named = match serde_json::from_str(body) {
         // A malformed id is one of the body's faults, told together with the others.
         Ok(body) => Runs::named_project(&body).unwrap_or_default(),
         Err(_) => None,
     };
-    Ok(named.unwrap_or_else(|| state.pond().projects().default_project()))
+    let scope = scope_of(principal, named)?;
+    Ok(scope
+        .project()
+        .unwrap_or_else(|| state.pond().projects().default_project()))
 }
 
-fn created(state: &AppState, run: &Run) -> Answer<Response> {
+fn created(state: &AppState, principal: &Principal, run: &Run) -> Answer<Response> {
     state.metrics().started(&run.head.trigger);
     let location = [(header::LOCATION, format!("/v1/runs/{}", run.head.id))];
-    Ok((StatusCode::CREATED, location, Json(ShownRun::whole(run)?)).into_response())
+    Ok((StatusCode::CREATED, location, Json(ShownRun::whole(run, names_for(principal))?)).into_response())
 }
 
 pub(super) async fn list(
@@ -116,14 +119,18 @@ pub(super) async fn list(
         Some((Timestamp::from_micros(at), id.ok()?))
     });
     query.done()?;
-    let scope = principal.scope_of(project);
+    let scope = scope_of(&principal, project)?;
     let page = state
         .pond()
         .runs()
         .list(scope, &filter, PageRequest { limit, after })
         .await?;
     let next_cursor = page.next.map(|(at, id)| write_cursor(&(at.micros(), id.to_string())));
-    let runs = page.items.iter().map(ShownRun::head).collect::<Answer<Vec<_>>>()?;
+    let runs = page
+        .items
+        .iter()
+        .map(|head| ShownRun::head(head, names_for(&principal)))
+        .collect::<Answer<Vec<_>>>()?;
     Ok(Json(ShownList { runs, next_cursor }).into_response())
 }
 
@@ -133,7 +140,7 @@ pub(super) async fn get(
     RunPath(id): RunPath,
 ) -> Answer<Response> {
     let run = state.pond().runs().get(principal.scope(), id).await?;
-    Ok(Json(ShownDetail::of(&run)?).into_response())
+    Ok(Json(ShownDetail::of(&run, names_for(&principal))?).into_response())
 }
 
 pub(super) async fn cancel(
@@ -145,7 +152,7 @@ pub(super) async fn cancel(
     let runs = state.pond().runs();
     let before = runs.get(principal.scope(), id).await?;
     if before.head.state.phase.status().is_terminal() {
-        return Ok((StatusCode::OK, Json(ShownRun::whole(&before)?)).into_response());
+        return Ok((StatusCode::OK, Json(ShownRun::whole(&before, names_for(&principal))?)).into_response());
     }
     let run = runs.cancel(principal.scope(), id).await?;
     // It may have ended on its own between the two calls.
@@ -153,7 +160,7 @@ pub(super) async fn cancel(
         Some(_) => StatusCode::ACCEPTED,
         None => StatusCode::OK,
     };
-    Ok((status, Json(ShownRun::whole(&run)?)).into_response())
+    Ok((status, Json(ShownRun::whole(&run, names_for(&principal))?)).into_response())
 }
 
 pub(super) async fn retry(
@@ -163,7 +170,7 @@ pub(super) async fn retry(
     _: NoBody,
 ) -> Answer<Response> {
     let run = state.pond().runs().retry(principal.scope(), id).await?;
-    created(&state, &run)
+    created(&state, &principal, &run)
 }
 
 /// A stored text that does not read.

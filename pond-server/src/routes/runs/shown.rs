@@ -2,6 +2,7 @@
 //! as they are stored, so that no number in them changes on the way.
 
 use pond_core::body::Faults;
+use pond_core::logs::SecretNames;
 use pond_core::runs::{Failure, Run, RunHead, RunOutcome, RunPhase, StageOutcome, StagePhase, StageState};
 use pond_core::sources::Resolved;
 use pond_core::workflow::{self, Definition};
@@ -54,7 +55,7 @@ pub(super) struct ShownList<'r> {
 
 impl<'r> ShownRun<'r> {
     /// A run as lists show it: without its definition.
-    pub(super) fn head(head: &'r RunHead) -> Answer<Self> {
+    pub(super) fn head(head: &'r RunHead, names: SecretNames) -> Answer<Self> {
         let (started_at, finished_at, error) = match &head.state.phase {
             RunPhase::Queued => (None, None, None),
             RunPhase::Running { since } => (Some(*since), None, None),
@@ -76,17 +77,17 @@ impl<'r> ShownRun<'r> {
             started_at: started_at.map(|at| at.to_string()),
             finished_at: finished_at.map(|at| at.to_string()),
             cancel_requested_at: head.state.cancel_requested_at.map(|at| at.to_string()),
-            error: error.map(run_error),
+            error: error.map(|failure| run_error(failure, names)),
             retry_of: inputs.retry_of.map(|id| id.to_string()),
             parent_run_id: inputs.parent.map(|id| id.to_string()),
         })
     }
 
     /// A run with its definition.
-    pub(super) fn whole(run: &'r Run) -> Answer<Self> {
+    pub(super) fn whole(run: &'r Run, names: SecretNames) -> Answer<Self> {
         let definition = RawValue::from_string(run.definition.json.to_string());
         let definition = definition.map_err(|_| unreadable("definition", run.head.id))?;
-        let head = Self::head(&run.head)?;
+        let head = Self::head(&run.head, names)?;
         Ok(Self {
             definition: Some(definition),
             ..head
@@ -95,12 +96,12 @@ impl<'r> ShownRun<'r> {
 }
 
 impl<'r> ShownDetail<'r> {
-    pub(super) fn of(run: &'r Run) -> Answer<Self> {
+    pub(super) fn of(run: &'r Run, names: SecretNames) -> Answer<Self> {
         let definition = definition(run)?;
         let stages = definition.stages.iter().zip(&run.head.state.stages);
         Ok(Self {
-            stages: stages.map(|(stage, state)| shown_stage(stage, state)).collect(),
-            run: ShownRun::whole(run)?,
+            stages: stages.map(|(stage, state)| shown_stage(stage, state, names)).collect(),
+            run: ShownRun::whole(run, names)?,
         })
     }
 }
@@ -136,7 +137,7 @@ fn resolved(found: &Resolved) -> api::ResolvedSource {
     api::ResolvedSource { commit, sha256 }
 }
 
-fn shown_stage(stage: &workflow::Stage, state: &StageState) -> api::Stage {
+fn shown_stage(stage: &workflow::Stage, state: &StageState, names: SecretNames) -> api::Stage {
     let (attempt, started_at, finished_at, error) = match &state.phase {
         StagePhase::Queued { attempts, .. } => (*attempts, None, None, None),
         StagePhase::Running { attempt, since, .. } => (*attempt, Some(*since), None, None),
@@ -160,7 +161,7 @@ fn shown_stage(stage: &workflow::Stage, state: &StageState) -> api::Stage {
         started_at: started_at.map(|at| at.to_string()),
         finished_at: finished_at.map(|at| at.to_string()),
         worker_id: state.worker().map(|worker| worker.to_string()),
-        error: error.map(stage_error),
+        error: error.map(|failure| stage_error(failure, names)),
         // Child runs, parsing, receipts and fan-out are not served yet.
         child_run_id: None,
         parse: None,
@@ -184,17 +185,17 @@ fn stage_failure(outcome: &StageOutcome) -> Option<&Failure> {
 }
 
 /// A failure of a run, or one told by an event.
-pub(super) fn run_error(failure: &Failure) -> api::RunError {
+pub(super) fn run_error(failure: &Failure, names: SecretNames) -> api::RunError {
     api::RunError {
         code: failure.code.as_str().to_owned(),
-        message: failure.message.clone(),
+        message: names.show(&failure.message).into_owned(),
         stage: failure.stage.clone(),
     }
 }
 
-fn stage_error(failure: &Failure) -> api::StageError {
+fn stage_error(failure: &Failure, names: SecretNames) -> api::StageError {
     api::StageError {
         code: failure.code.as_str().to_owned(),
-        message: failure.message.clone(),
+        message: names.show(&failure.message).into_owned(),
     }
 }

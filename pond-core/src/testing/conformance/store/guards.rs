@@ -9,7 +9,7 @@ use crate::store::{SharedStore, Store};
 use crate::testing::Samples;
 
 async fn claimed(samples: &Samples, store: &dyn Store) -> (NewRun, ClaimedJob) {
-    let (run, job) = samples.enqueue(store, "any", 1).await;
+    let (run, job) = samples.enqueue(store, "any").await;
     let jobs = store.claim_jobs(samples.claim("any", 1)).await.unwrap();
     assert_eq!(jobs.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(), [job]);
     (run, jobs.into_iter().next().unwrap())
@@ -125,7 +125,7 @@ pub async fn a_refused_write_leaves_nothing(store: SharedStore) {
     let mut commit = samples.finish(&run);
     commit.artifacts.push(samples.artifact("a.txt"));
     commit.usage.push(samples.usage("m"));
-    let fresh = samples.job(&run, "any", 9);
+    let fresh = samples.job(&run, "any");
     commit.jobs = vec![JobChange::End(job.job.id), JobChange::Enqueue(fresh.clone())];
     commit.expected_revision = 1;
     assert_eq!(store.commit_run(commit.clone()).await.unwrap(), Committed::Stale);

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod lists;
 pub mod pool;
 pub mod pool_members;
+pub mod pool_order;
 pub mod projects;
 pub mod runs;
 
@@ -99,6 +100,16 @@ macro_rules! __store_cases {
                 waiting_needs_and_counts_follow_the_line
                 a_cancel_reaches_the_holder_with_its_renewal
                 what_was_decided_at_the_start_goes_with_the_claim
+            }
+            pool_order {
+                a_project_that_was_away_goes_next
+                c17_61_another_projects_single_job_goes_next_and_limits_hold
+                projects_take_turns_job_by_job
+                held_jobs_come_into_line_oldest_first_when_one_ends
+                a_lost_job_keeps_its_place_and_lets_nobody_jump_the_line
+                a_limit_counts_from_the_next_job_on
+                a_worker_of_one_project_takes_its_jobs_alone
+                jobs_that_come_into_line_are_told
             }
             pool_members {
                 a_code_is_used_once_by_racing_callers

@@ -250,8 +250,8 @@ pub async fn an_orchestrator_takes_its_codes_and_workers_along(store: SharedStor
     removed.sort_unstable();
     assert_eq!(store.remove_orchestrator(going.id).await.unwrap(), Some(removed));
     assert_eq!(store.remove_orchestrator(going.id).await.unwrap(), None);
-    assert_eq!(store.orchestrators().await.unwrap(), [staying.clone()]);
-    assert_eq!(store.enrolled_workers().await.unwrap(), [workers[1].clone()]);
+    assert_eq!(store.orchestrators().await.unwrap(), [staying]);
+    assert_eq!(store.enrolled_workers().await.unwrap(), workers[1..2]);
     assert_eq!(store.code(gone.hash).await.unwrap(), None);
     assert_eq!(store.code(pair.hash).await.unwrap(), Some(pair));
     assert_eq!(store.code(kept.hash).await.unwrap(), Some(kept.clone()));

@@ -267,7 +267,7 @@ pub async fn writes_are_told_to_watchers(store: SharedStore) {
     store.commit_run(samples.commit(&run, 9)).await.unwrap();
     store.append_events(samples.append(run.id, &["x"])).await.unwrap();
     assert_eq!(changes.recv().await.unwrap(), Change::Run(run.id));
-    let (queued, _) = samples.enqueue(&*store, "a", 1).await;
+    let (queued, _) = samples.enqueue(&*store, "a").await;
     let hints: Vec<Change> = [changes.recv().await, changes.recv().await, changes.recv().await]
         .into_iter()
         .map(|hint| hint.unwrap())
