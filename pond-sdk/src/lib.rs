@@ -20,6 +20,8 @@
 pub mod api;
 #[cfg(feature = "client")]
 mod artifacts;
+#[cfg(feature = "client")]
+mod audit;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]
@@ -30,6 +32,8 @@ mod config;
 mod error;
 #[cfg(feature = "client")]
 mod events;
+#[cfg(feature = "client")]
+mod keys;
 #[cfg(feature = "client")]
 mod logs;
 #[cfg(feature = "client")]
@@ -49,10 +53,12 @@ mod sse;
 #[cfg(feature = "client")]
 pub use self::{
     artifacts::{ArtifactPlace, Download},
+    audit::{Audit, AuditQuery},
     client::{Client, ClientBuilder},
     config::{Entries, Entry, Selection},
     error::{Error, Refusal, Result},
     events::Events,
+    keys::Keys,
     logs::{LogQuery, LogStream},
     pages::Pages,
     projects::Projects,

@@ -133,7 +133,7 @@ impl Write {
         let answer = next.run(request).await;
         let well = answer.status().is_success();
         let audited = match well && self.is_audited() {
-            true => self.audit(&answer).await,
+            true => self.audit(answer.extensions().get().cloned()).await,
             false => Ok(()),
         };
         let answer = match keeping {
@@ -147,8 +147,7 @@ impl Write {
     }
 
     /// A write whose handler says nothing is told by its address: none goes without a row.
-    async fn audit(&self, answer: &Response) -> pond_core::Result<()> {
-        let told = answer.extensions().get::<Audited>().cloned();
+    async fn audit(&self, told: Option<Audited>) -> pond_core::Result<()> {
         let told = told.unwrap_or_else(|| {
             let action = format!("{} {}", self.endpoint.method, self.endpoint.path);
             Audited::new(action, self.path.clone())

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
+use axum::http::request::Parts;
 use axum::http::{Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -200,22 +201,16 @@ impl Routes {
 }
 
 /// Before a body is read or anything looked up: whether the caller may, then whether the query is one.
-async fn guard(
-    State((state, endpoint)): State<(AppState, Arc<Endpoint>)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let admitted = match endpoint.access {
-        Access::Orchestrator => relayed(&state, &endpoint, &mut request).await,
-        _ => admitted(&state, &endpoint, &request).await,
-    };
-    let mut answer = match admitted {
+async fn guard(State((state, endpoint)): State<(AppState, Arc<Endpoint>)>, request: Request, next: Next) -> Response {
+    // The head alone: a body cannot be shared while somebody is waited for.
+    let (mut head, body) = request.into_parts();
+    let mut answer = match admitted(&state, &endpoint, &mut head).await {
         Ok(principal) => {
             if let Some(principal) = principal {
-                request.extensions_mut().insert(principal);
+                head.extensions.insert(principal);
             }
-            request.extensions_mut().insert(endpoint.clone());
-            next.run(request).await
+            head.extensions.insert(endpoint.clone());
+            next.run(Request::from_parts(head, body)).await
         }
         Err(refusal) => refusal.into_response(),
     };
@@ -223,20 +218,21 @@ async fn guard(
     answer
 }
 
-/// Lets an orchestrator in, and hands its way into the engine on.
-async fn relayed(state: &AppState, endpoint: &Endpoint, request: &mut Request) -> Answer<Option<Principal>> {
-    let token = orchestrator_token(request.headers(), request.uri())?;
-    let remote = state.pond().pool().remote(&token).await?.ok_or(Refusal::UnknownToken)?;
-    Query::check(request.uri(), endpoint.params)?;
-    request.extensions_mut().insert(remote);
-    Ok(None)
+async fn admitted(state: &AppState, endpoint: &Endpoint, head: &mut Parts) -> Answer<Option<Principal>> {
+    let principal = match endpoint.access {
+        Access::Orchestrator => relayed(state, head).await?,
+        access => admit(state, access, &head.headers, &head.uri).await?,
+    };
+    Query::check(&head.uri, endpoint.params)?;
+    Ok(principal)
 }
 
-async fn admitted(state: &AppState, endpoint: &Endpoint, request: &Request) -> Answer<Option<Principal>> {
-    let (headers, uri) = (request.headers(), request.uri());
-    let principal = admit(state, endpoint.access, headers, uri).await?;
-    Query::check(uri, endpoint.params)?;
-    Ok(principal)
+/// Lets an orchestrator in, and hands its way into the engine on.
+async fn relayed(state: &AppState, head: &mut Parts) -> Answer<Option<Principal>> {
+    let token = orchestrator_token(&head.headers, &head.uri)?;
+    let remote = state.pond().pool().remote(&token).await?;
+    head.extensions.insert(remote.ok_or(Refusal::UnknownToken)?);
+    Ok(None)
 }
 
 /// Text of ours is compressed; downloads and live streams go as they are.

@@ -117,6 +117,6 @@ fn table() -> Routes {
     r.get("/health/live", Open, health::live).gives::<api::Health>(200).about("Whether the process answers");
     r.get("/health/ready", Open, health::ready).gives::<api::Health>(200).about("Whether the store answers");
     r.get("/metrics", Metrics, metrics::metrics).streams("text/plain").about("Counters, as Prometheus text");
-    // Next: /v1/keys, /v1/admin/{egress,audit,backup,keyring}, runs/{id}/{egress,reach,receipt}.
+    // Next: /v1/admin/{egress,backup,keyring}, runs/{id}/{egress,reach,receipt}.
     r
 }

@@ -38,7 +38,10 @@ pub(in crate::routes) async fn events(
     // stream ends, and its reader resumes after the last event that came.
     let told = events
         .take_while(|event| std::future::ready(event.is_ok()))
-        .filter_map(async move |event| event.ok().as_ref().and_then(|event| told(event, names)).map(Ok::<_, Infallible>))
+        .filter_map(move |event| {
+            let event = event.ok().and_then(|event| told(&event, names));
+            std::future::ready(event.map(Ok::<_, Infallible>))
+        })
         .take_until(state.closing().cancelled_owned());
     let heartbeat = KeepAlive::new().interval(HEARTBEAT);
     Ok(SseResponse::new(told).keep_alive(heartbeat).into_response())
