@@ -81,7 +81,11 @@ impl Refusal {
             Self::NoToken(_) => Row(S::UNAUTHORIZED, "unauthenticated", "A token is needed"),
             Self::UnknownToken => Row(S::FORBIDDEN, "forbidden", "The token opens nothing here"),
             Self::MissingScope(_) => Row(S::FORBIDDEN, "missing_scope", "The key lacks a scope"),
-            Self::UnderWay => Row(S::CONFLICT, "idempotency_in_flight", "The first such request is under way"),
+            Self::UnderWay => Row(
+                S::CONFLICT,
+                "idempotency_in_flight",
+                "The first such request is under way",
+            ),
             Self::OtherBody => Row(
                 S::UNPROCESSABLE_ENTITY,
                 "idempotency_mismatch",
@@ -118,7 +122,9 @@ impl Refusal {
             Self::NoToken(why) => (*why).to_owned(),
             Self::UnknownToken => "the token is unknown, revoked or expired".into(),
             Self::MissingScope(scopes) => format!("the key needs {}", scopes.join(" or ")),
-            Self::UnderWay => "ask again in a moment for the answer of the first request with this Idempotency-Key".into(),
+            Self::UnderWay => {
+                "ask again in a moment for the answer of the first request with this Idempotency-Key".into()
+            }
             Self::OtherBody => "this Idempotency-Key came with another body before: draw a new one".into(),
             Self::AlreadyCreated(_) => {
                 "the first request with this Idempotency-Key made it; what it was shown once is not kept".into()

@@ -255,10 +255,7 @@ mod tests {
 
     #[test]
     fn a_signed_head_is_of_its_key_and_reads_back() {
-        let head = AuditHead {
-            id: 3,
-            hash: [9; 32],
-        };
+        let head = AuditHead { id: 3, hash: [9; 32] };
         let signed = SignedHead::sign(&key(1), head, Timestamp::from_micros(5));
         assert!(signed.is_by(&key(1)) && !signed.is_by(&key(2)));
         assert_eq!(SignedHead::parse(&signed.to_string()), Some(signed));

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::chain::{is_mac, mac};
 use super::AuditHead;
+use super::chain::{is_mac, mac};
 use crate::clock::Timestamp;
 use crate::secret::SecretBytes;
 

@@ -58,12 +58,7 @@ pub struct Verification {
 }
 
 impl Audit {
-    pub(crate) fn new(
-        store: SharedStore,
-        clock: Arc<dyn Clock>,
-        key: SecretBytes,
-        head_file: Option<PathBuf>,
-    ) -> Self {
+    pub(crate) fn new(store: SharedStore, clock: Arc<dyn Clock>, key: SecretBytes, head_file: Option<PathBuf>) -> Self {
         let parts = Parts {
             store,
             clock,

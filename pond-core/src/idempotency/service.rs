@@ -82,12 +82,7 @@ pub struct Keeping {
 }
 
 impl Idempotency {
-    pub(crate) fn new(
-        store: SharedStore,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        key: SecretBytes,
-    ) -> Self {
+    pub(crate) fn new(store: SharedStore, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, key: SecretBytes) -> Self {
         // What a former life left is swept too.
         let owed = AtomicI64::new(clock.now().plus(KEEP).micros());
         let parts = Parts {

@@ -14,8 +14,13 @@ pub trait OnceStore: Send + Sync {
     async fn begin_once(&self, attempt: Attempt) -> Result<Begun, StoreError>;
 
     /// Keeps the answer of the try `nonce` until `until`; false, without effect, when another try has taken its place.
-    async fn finish_once(&self, id: [u8; 32], nonce: [u8; 16], kept: Kept, until: Timestamp)
-    -> Result<bool, StoreError>;
+    async fn finish_once(
+        &self,
+        id: [u8; 32],
+        nonce: [u8; 16],
+        kept: Kept,
+        until: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     /// Forgets the try `nonce`: nothing was made.
     async fn abandon_once(&self, id: [u8; 32], nonce: [u8; 16]) -> Result<(), StoreError>;

@@ -30,7 +30,10 @@ fn hidden(text: &str) -> Cow<'_, str> {
     while let Some(start) = rest.find(OPEN) {
         let (before, name) = (&rest[..start], &rest[start + OPEN.len()..]);
         out.push_str(before);
-        match name.find([']', '[', '\n']).filter(|end| *end <= MAX_NAME && name[*end..].starts_with(']')) {
+        match name
+            .find([']', '[', '\n'])
+            .filter(|end| *end <= MAX_NAME && name[*end..].starts_with(']'))
+        {
             Some(end) => {
                 out.push_str("[redacted]");
                 rest = &name[end + 1..];
@@ -58,7 +61,10 @@ mod tests {
             ("", ""),
             ("plain [text] here", "plain [text] here"),
             ("a [redacted:KEY] b", "a [redacted] b"),
-            ("[redacted:A][redacted:B_2]\u{e4}[redacted:c.d]", "[redacted][redacted]\u{e4}[redacted]"),
+            (
+                "[redacted:A][redacted:B_2]\u{e4}[redacted:c.d]",
+                "[redacted][redacted]\u{e4}[redacted]",
+            ),
             ("[redacted:[redacted:A]]", "[redacted:[redacted]]"),
             ("[redacted:", "[redacted:"),
             ("[redacted:A\n]", "[redacted:A\n]"),

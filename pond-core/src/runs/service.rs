@@ -213,7 +213,9 @@ impl Runs {
         );
         body.insert("trigger".into(), "retry".into());
         let body = Value::Object(body);
-        let mut submission = self.admit(&body.to_string(), &body, run.head.inputs.folders.clone()).await?;
+        let mut submission = self
+            .admit(&body.to_string(), &body, run.head.inputs.folders.clone())
+            .await?;
         let sources = run
             .head
             .inputs

@@ -17,7 +17,10 @@ pub(super) async fn whoami(connection: &Connection, console: &mut Console) -> Re
     let principal = &whoami.principal;
     console.line(&format!("caller   {}", principal.kind))?;
     if let Some(name) = &principal.name {
-        console.line(&format!("key      {name} ({})", principal.key_id.as_deref().unwrap_or("-")))?;
+        console.line(&format!(
+            "key      {name} ({})",
+            principal.key_id.as_deref().unwrap_or("-")
+        ))?;
     }
     if let Some(project) = &principal.project_id {
         console.line(&format!("project  {project}"))?;

@@ -70,7 +70,11 @@ async fn a_create_whose_answer_was_lost_is_sent_again_under_its_key() {
     for (status, body) in [(502, json!({})), (504, json!({})), (409, under_way)] {
         let server = MockServer::start().await;
         Mock::given(method("POST"))
-            .respond_with(ResponseTemplate::new(status).insert_header("retry-after", "0").set_body_json(body))
+            .respond_with(
+                ResponseTemplate::new(status)
+                    .insert_header("retry-after", "0")
+                    .set_body_json(body),
+            )
             .up_to_n_times(1)
             .mount(&server)
             .await;

@@ -56,7 +56,10 @@ impl Audited {
 
     /// By the fields of a body that was found good.
     pub(super) fn fields(mut self, body: &Value) -> Self {
-        self.changed = body.as_object().map(|body| body.keys().cloned().collect()).unwrap_or_default();
+        self.changed = body
+            .as_object()
+            .map(|body| body.keys().cloned().collect())
+            .unwrap_or_default();
         self
     }
 }
@@ -177,7 +180,9 @@ impl Write {
             return Refusal::Panicked.into_response();
         };
         let location = head.headers.get(header::LOCATION);
-        let location = location.and_then(|location| location.to_str().ok()).map(ToOwned::to_owned);
+        let location = location
+            .and_then(|location| location.to_str().ok())
+            .map(ToOwned::to_owned);
         let (status, repeatable) = (head.status.as_u16(), self.endpoint.once.unwrap_or(Repeatable::IdAlone));
         let kept = idempotency.keep(keeping, status, location, &body, repeatable).await;
         if let Err(error) = kept {

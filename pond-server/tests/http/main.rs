@@ -4,6 +4,8 @@ mod admin;
 mod artifacts;
 mod events;
 mod general;
+mod keys;
+mod once;
 mod programs;
 mod runs;
 mod world;

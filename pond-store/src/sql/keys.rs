@@ -44,7 +44,8 @@ fn within(scope: Scope) -> Arg {
 #[async_trait]
 impl KeyStore for Sql {
     async fn create_key(&self, new: NewKey) -> Result<bool, StoreError> {
-        let text = "INSERT INTO api_keys (id, hash, project, name, prefix, scopes, created_at, expires_at, last_used_at)
+        let text =
+            "INSERT INTO api_keys (id, hash, project, name, prefix, scopes, created_at, expires_at, last_used_at)
                     SELECT $1, $2, p.id, $4, $5, $6, $7, $8, $9 FROM projects AS p WHERE p.id = $3";
         let NewKey { key, hash } = new;
         let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
@@ -63,7 +64,8 @@ impl KeyStore for Sql {
     }
 
     async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KnownKey>, StoreError> {
-        let text = "SELECT k.id, k.project, k.name, k.prefix, k.scopes, k.created_at, k.expires_at, k.last_used_at, p.slug
+        let text =
+            "SELECT k.id, k.project, k.name, k.prefix, k.scopes, k.created_at, k.expires_at, k.last_used_at, p.slug
                     FROM api_keys AS k JOIN projects AS p ON p.id = k.project WHERE k.hash = $1";
         let row = self
             .db

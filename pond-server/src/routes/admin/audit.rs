@@ -41,10 +41,7 @@ pub(in crate::routes) const VERIFY: &[Param] = &[Param {
     about: "A signed head that the chain must lead past, as it stands in the log or in POND_AUDIT_HEAD_FILE",
 }];
 
-pub(in crate::routes) async fn audit(
-    State(state): State<AppState>,
-    mut query: Query,
-) -> Answer<Json<api::AuditList>> {
+pub(in crate::routes) async fn audit(State(state): State<AppState>, mut query: Query) -> Answer<Json<api::AuditList>> {
     let filter = AuditFilter {
         since: query.time("since"),
         actor: query.text("actor").map(ToOwned::to_owned),
@@ -65,7 +62,10 @@ pub(in crate::routes) async fn verify(
 ) -> Answer<Json<api::AuditVerification>> {
     let head = query.text("head").map(SignedHead::parse);
     if head == Some(None) {
-        query.fault("head", "is no signed head; send one as the log or the file of heads tells it");
+        query.fault(
+            "head",
+            "is no signed head; send one as the log or the file of heads tells it",
+        );
     }
     query.done()?;
     let found = state.pond().audit().verify(head.flatten()).await?;

@@ -9,9 +9,9 @@ use pond_core::pool::{NewCode, OrchestratorView, WorkerView};
 use pond_sdk::api;
 
 use super::read::typed;
-use crate::routes::carry::Audited;
 use crate::error::Answer;
 use crate::extract::{JsonBody, MaybeJson, OrchestratorPath, Param, Query, WorkerPath, write_cursor};
+use crate::routes::carry::Audited;
 use crate::state::AppState;
 
 pub(in crate::routes) const LIST: &[Param] = &[

@@ -95,7 +95,12 @@ pub(super) fn project_of(state: &AppState, principal: &Principal, body: &str) ->
 fn created(state: &AppState, principal: &Principal, run: &Run) -> Answer<Response> {
     state.metrics().started(&run.head.trigger);
     let location = [(header::LOCATION, format!("/v1/runs/{}", run.head.id))];
-    Ok((StatusCode::CREATED, location, Json(ShownRun::whole(run, names_for(principal))?)).into_response())
+    Ok((
+        StatusCode::CREATED,
+        location,
+        Json(ShownRun::whole(run, names_for(principal))?),
+    )
+        .into_response())
 }
 
 pub(super) async fn list(

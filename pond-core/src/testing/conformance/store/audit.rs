@@ -36,10 +36,7 @@ pub async fn rows_follow_the_head(store: SharedStore) {
     assert!(!store.append_audit(head(1), vec![row(2)]).await.unwrap());
     assert!(store.append_audit(None, vec![row(1), row(2)]).await.unwrap());
     assert_eq!(store.audit_head().await.unwrap(), head(2));
-    let other = AuditHead {
-        id: 2,
-        hash: [77; 32],
-    };
+    let other = AuditHead { id: 2, hash: [77; 32] };
     for stale in [None, head(1), Some(other)] {
         assert!(!store.append_audit(stale, vec![row(3)]).await.unwrap(), "{stale:?}");
     }
@@ -69,7 +66,10 @@ pub async fn rows_are_listed_newest_first(store: SharedStore) {
     let list = async |filter: AuditFilter| {
         let (mut ids, mut after) = (Vec::new(), None);
         loop {
-            let page = store.audit_rows(&filter, PageRequest { limit: 2, after }).await.unwrap();
+            let page = store
+                .audit_rows(&filter, PageRequest { limit: 2, after })
+                .await
+                .unwrap();
             ids.extend(page.items.iter().map(|row| row.id));
             after = page.next;
             if after.is_none() {
@@ -82,8 +82,22 @@ pub async fn rows_are_listed_newest_first(store: SharedStore) {
     let since = Some(Timestamp::from_micros(60));
     assert_eq!(list(AuditFilter { since, ..any.clone() }).await, [9, 8, 7, 6]);
     let actor = Some("service".to_owned());
-    assert_eq!(list(AuditFilter { actor: actor.clone(), ..any.clone() }).await, [8, 6, 4, 2]);
+    assert_eq!(
+        list(AuditFilter {
+            actor: actor.clone(),
+            ..any.clone()
+        })
+        .await,
+        [8, 6, 4, 2]
+    );
     let action = Some("key.revoke".to_owned());
-    assert_eq!(list(AuditFilter { action: action.clone(), ..any }).await, [9, 6, 3]);
+    assert_eq!(
+        list(AuditFilter {
+            action: action.clone(),
+            ..any
+        })
+        .await,
+        [9, 6, 3]
+    );
     assert_eq!(list(AuditFilter { since, actor, action }).await, [6]);
 }

@@ -67,7 +67,10 @@ pub async fn one_of_racing_tries_is_the_first(store: SharedStore) {
         tokio::spawn(async move { store.begin_once(attempt(1, number, 0)).await.unwrap() })
     });
     let outcomes = futures::future::join_all(tries).await;
-    let firsts = outcomes.iter().filter(|begun| *begun.as_ref().unwrap() == Begun::First).count();
+    let firsts = outcomes
+        .iter()
+        .filter(|begun| *begun.as_ref().unwrap() == Begun::First)
+        .count();
     assert_eq!(firsts, 1);
 }
 

@@ -52,11 +52,18 @@ pub async fn a_key_is_found_by_its_hash(store: SharedStore) {
     assert_eq!(store.key_by_hash([9; 32]).await.unwrap(), None);
     assert!(!store.create_key(key(&samples, samples.id(), 3)).await.unwrap());
     assert_eq!(store.key_by_hash([3; 32]).await.unwrap(), None);
-    assert!(store.create_key(key(&samples, two.id, 1)).await.is_err(), "the hash is taken");
+    assert!(
+        store.create_key(key(&samples, two.id, 1)).await.is_err(),
+        "the hash is taken"
+    );
     assert_eq!(store.delete_project(one.id).await.unwrap(), ProjectDeleted::Gone);
     assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), None);
     store.create_project(one.clone()).await.unwrap();
-    assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), None, "it went with its project");
+    assert_eq!(
+        store.key_by_hash([1; 32]).await.unwrap(),
+        None,
+        "it went with its project"
+    );
 }
 
 /// Lists and revocations stay within their scope.
@@ -82,7 +89,12 @@ pub async fn keys_are_listed_and_revoked_in_scope(store: SharedStore) {
         }
     };
     assert_eq!(list(Scope::Org).await, all);
-    let of = |project| all.iter().filter(|key| key.project == project).cloned().collect::<Vec<_>>();
+    let of = |project| {
+        all.iter()
+            .filter(|key| key.project == project)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     assert_eq!(list(Scope::Project(one.id)).await, of(one.id));
     let third = of(two.id).remove(0);
     assert_eq!(store.revoke_key(Scope::Project(one.id), third.id).await.unwrap(), None);
