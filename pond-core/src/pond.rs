@@ -7,7 +7,9 @@ use crate::artifacts::BlobStore;
 use crate::audit::Audit;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::engine::{EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep};
+use crate::engine::{
+    EngineSettings, Ledger, Parts, ServerKeys, Takeover, Tasks, Watches, Word, adopt, hear, keep, retain,
+};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
@@ -156,6 +158,7 @@ impl PondBuilder {
         parts.tasks.spawn(keep(parts.clone()));
         parts.tasks.spawn(audit.clone().tell_heads());
         parts.tasks.spawn(idempotency.clone().sweep());
+        parts.tasks.spawn(retain(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
         let (store, clock, entropy) = (parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
         let keys = Keys::new(store, clock, entropy, projects.clone());

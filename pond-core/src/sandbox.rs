@@ -386,7 +386,7 @@ pub trait Running: Send + Sync {
 
     /// Lets the sandbox live until then and no longer: it then ends all of its processes by itself, whatever has become of
     /// this one, also if it hangs or is stopped. A later call puts another time in place of this one; a time that has passed
-    /// ends it at once. Without any call it has no such end.
+    /// ends it at once. Without any call it has no such end. One that is frozen then stands still, and ends as it is thawed.
     ///
     /// On return the time is on its way ahead of whatever is asked of the sandbox later. A confined program cannot change
     /// it, nor stop or end what watches over it; under a backend that does not confine it can.

@@ -15,8 +15,9 @@ use crate::idempotency::OnceStore;
 use crate::keys::KeyStore;
 use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
-use crate::runs::{EngineStore, RunStore};
+use crate::runs::{EngineStore, RetentionStore, RunStore};
 use crate::sealing::KeyringStore;
+use crate::usage::BudgetStore;
 
 /// Why a store could not answer. A refused fact is an outcome of its method and never one of these.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +57,10 @@ pub enum Change {
 pub trait Store:
     RunStore
     + EngineStore
+    + RetentionStore
     + JobStore
     + PoolStore
+    + BudgetStore
     + ConfigStore
     + ProjectStore
     + KeyringStore

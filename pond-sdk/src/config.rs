@@ -1,4 +1,4 @@
-//! Admin config: one set of calls for credentials, harnesses, models and variables.
+//! Admin config: one set of calls for credentials, egress rules, harnesses, models and variables.
 
 use std::marker::PhantomData;
 
@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    Credential, CredentialList, Harness, HarnessFromPreset, HarnessList, HarnessPreset, HarnessPresetList, Model,
-    ModelList, PutCredential, PutHarness, PutModel, PutVariable, Variable, VariableList,
+    Credential, CredentialList, EgressRule, EgressRuleList, Harness, HarnessFromPreset, HarnessList, HarnessPreset,
+    HarnessPresetList, Model, ModelList, PutCredential, PutEgressRule, PutHarness, PutModel, PutVariable, Variable,
+    VariableList,
 };
 use crate::client::Client;
 use crate::error::Result;
@@ -27,11 +28,11 @@ pub trait Entry: DeserializeOwned + Send + 'static {
 }
 
 macro_rules! entry {
-    ($entry:ty, $put:ty, $list:ty, $field:ident) => {
+    ($entry:ty, $put:ty, $list:ty, $path:literal, $field:ident) => {
         impl Entry for $entry {
             type Put = $put;
             type List = $list;
-            const PATH: &'static str = stringify!($field);
+            const PATH: &'static str = $path;
 
             fn split(list: Self::List) -> (Vec<Self>, Option<String>) {
                 (list.$field, list.next_cursor)
@@ -40,10 +41,11 @@ macro_rules! entry {
     };
 }
 
-entry!(Credential, PutCredential, CredentialList, credentials);
-entry!(Harness, PutHarness, HarnessList, harnesses);
-entry!(Model, PutModel, ModelList, models);
-entry!(Variable, PutVariable, VariableList, variables);
+entry!(Credential, PutCredential, CredentialList, "credentials", credentials);
+entry!(EgressRule, PutEgressRule, EgressRuleList, "egress", rules);
+entry!(Harness, PutHarness, HarnessList, "harnesses", harnesses);
+entry!(Model, PutModel, ModelList, "models", models);
+entry!(Variable, PutVariable, VariableList, "variables", variables);
 
 /// Which entries to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +69,11 @@ pub struct Entries<E> {
 impl Client {
     /// The calls on credentials.
     pub fn credentials(&self) -> Entries<Credential> {
+        self.entries()
+    }
+
+    /// The calls on egress rules.
+    pub fn egress(&self) -> Entries<EgressRule> {
         self.entries()
     }
 

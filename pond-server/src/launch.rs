@@ -11,7 +11,7 @@ use pond_core::entropy::SystemEntropy;
 use pond_core::sealing::Keyring;
 use pond_core::secret::{Secret, SecretBytes};
 use pond_core::{Pond, Takeover};
-use pond_store::OpenError;
+use pond_store::{BucketError, OpenError};
 use pond_worker::net::{Dialer, Fetcher, FetcherSettings, SetupError};
 use pond_worker::work::{EmbeddedPool, WorkerError, embed};
 use tokio::net::TcpListener;
@@ -40,6 +40,9 @@ pub enum LaunchError {
     /// The place of blobs.
     #[error("POND_BLOB_URL: the folder cannot be used: {}", .0.kind())]
     Blobs(std::io::Error),
+    /// The bucket of blobs.
+    #[error("POND_BLOB_URL: {0}")]
+    Bucket(#[from] BucketError),
     /// The way out.
     #[error("the network cannot be set up")]
     Network(#[from] SetupError),
@@ -188,13 +191,31 @@ async fn engine(settings: &Settings, home: &Home) -> Result<Pond, LaunchError> {
         .await
         .map_err(LaunchError::Engine)?;
     home.remember_engine(pond.id())?;
+    warn_of_bare_entries(&pond).await?;
     Ok(pond)
+}
+
+/// An entry without a use opens its place to the sources, webhooks and tools of every project: fine for one, odd for two.
+async fn warn_of_bare_entries(pond: &Pond) -> Result<(), LaunchError> {
+    if !pond.settings().outbound.has_bare_entry() {
+        return Ok(());
+    }
+    let projects = pond.projects().list().await.map_err(LaunchError::Engine)?.len();
+    if projects > 1 {
+        tracing::warn!(
+            projects,
+            "POND_OUTBOUND_ALLOW_PRIVATE has an entry that names no use, so every project reaches it by sources, webhooks and \
+             tools alike; write use=host:port"
+        );
+    }
+    Ok(())
 }
 
 fn blobs(place: &Blobs) -> Result<Arc<dyn BlobStore>, LaunchError> {
     match place {
         Blobs::Memory => Ok(pond_store::blobs_in_memory()),
         Blobs::Folder(folder) => pond_store::blobs_in_folder(folder).map_err(LaunchError::Blobs),
+        Blobs::Bucket(place) => Ok(pond_store::blobs_in_bucket(place)?),
     }
 }
 

@@ -12,10 +12,13 @@ use pond_core::keys::KeyStore;
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, Needs, PoolStore, Renewal, Renewed};
 use pond_core::projects::ProjectStore;
-use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::sealing::KeyringStore;
 use pond_core::store::StoreError;
+use pond_core::usage::BudgetStore;
 
 /// A fact that travels in batches. The others are rare, and each is a transaction of its own.
 #[derive(Debug)]
@@ -139,7 +142,9 @@ pub(crate) trait Backend:
     RunReads
     + JobReads
     + EngineStore
+    + RetentionStore
     + PoolStore
+    + BudgetStore
     + ConfigStore
     + ProjectStore
     + KeyringStore

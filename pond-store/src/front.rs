@@ -17,12 +17,13 @@ use pond_core::pool::{
 };
 use pond_core::projects::{Project, ProjectDeleted, ProjectStore, Slug};
 use pond_core::runs::{
-    Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead, RunStore,
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, RetentionStore, Run, RunCursor, RunFilter,
+    RunHead, RunStore,
 };
 use pond_core::scope::Scope;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::{Change, Store, StoreError};
-use pond_core::usage::UsageEntry;
+use pond_core::usage::{BudgetStore, Draw, Drawn, UsageEntry};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
@@ -155,6 +156,17 @@ impl<B: Backend> EngineStore for Front<B> {
 }
 
 #[async_trait]
+impl<B: Backend> RetentionStore for Front<B> {
+    async fn due_runs(&self, cutoff: Timestamp, page: PageRequest<RunId>) -> Result<Page<RunId, RunId>, StoreError> {
+        self.backend.due_runs(cutoff, page).await
+    }
+
+    async fn empty_run(&self, run: RunId, cutoff: Timestamp, limit: u32) -> Result<Emptied, StoreError> {
+        self.backend.empty_run(run, cutoff, limit).await
+    }
+}
+
+#[async_trait]
 impl<B: Backend> JobStore for Front<B> {
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
         if request.tokens.is_empty() || request.fits.is_empty() {
@@ -195,6 +207,13 @@ impl<B: Backend> JobStore for Front<B> {
 
     async fn job_counts(&self, project: ProjectId) -> Result<(u64, u64), StoreError> {
         self.backend.job_counts(project).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> BudgetStore for Front<B> {
+    async fn draw(&self, draw: Draw) -> Result<Drawn, StoreError> {
+        self.backend.draw(draw).await
     }
 }
 

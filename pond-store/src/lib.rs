@@ -15,5 +15,5 @@ mod sqlite;
 pub mod testing;
 mod waiting;
 
-pub use blob::{blobs_in_folder, blobs_in_memory};
+pub use blob::{BucketError, S3Place, blobs_in_bucket, blobs_in_folder, blobs_in_memory};
 pub use open::{OpenError, StoreUrl, memory, open};

@@ -2,10 +2,13 @@
 //! that takes a job to its end; and what the engine has done by programs of its own host.
 
 pub mod broker;
+pub mod cli;
 pub mod collect;
 pub mod host;
+pub mod link;
 pub mod mini;
 pub mod net;
+pub mod orchestrator;
 pub mod prepare;
 pub mod sandbox;
 pub mod work;

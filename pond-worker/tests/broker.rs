@@ -1,5 +1,7 @@
 //! The broker, judged from outside: what it lets through, what it counts, and what it never does.
 
+#[path = "broker/budget.rs"]
+mod budget;
 #[path = "broker/judge.rs"]
 mod judge;
 #[path = "broker/meter.rs"]

@@ -1,5 +1,7 @@
 //! The worker loop, seen from the engine: real sandboxes, a real engine on a store in memory, a scripted model.
 
+#[path = "work/budget.rs"]
+mod budget;
 #[path = "work/ends.rs"]
 mod ends;
 #[path = "work/leaves.rs"]

@@ -17,6 +17,8 @@ fn example(route: &str, id: &str) -> Option<(String, Value, &'static str)> {
     let (path, body, action) = match route {
         "POST /v1/admin/credentials" => ("/v1/admin/credentials", credential, "credential.put"),
         "DELETE /v1/admin/credentials/{name}" => ("/v1/admin/credentials/c", json!({}), "credential.delete"),
+        "POST /v1/admin/egress" => ("/v1/admin/egress", json!({"host": "one.example.com"}), "egress.put"),
+        "DELETE /v1/admin/egress/{name}" => ("/v1/admin/egress/one.example.com", json!({}), "egress.delete"),
         "POST /v1/admin/harnesses" => (
             "/v1/admin/harnesses",
             json!({"key": "h", "command_template": ["x"]}),

@@ -83,6 +83,31 @@ on_every_store! {
         assert_eq!(secrets["ANTHROPIC_API_KEY"].expose(), "sk-7654321");
     }
 
+    async fn c17_90_hosts_and_buckets_do_not_change_without_the_secrets(world: World) {
+        let config = world.pond.config();
+        let body = |hosts: &[&str], buckets: &[&str]| json!({"name": "s", "provider": "s3", "hosts": hosts, "buckets": buckets});
+        let mut first = body(&["s3.test"], &["one"]);
+        first["secrets"] = json!({"AWS_ACCESS_KEY_ID": "AKID-1234", "AWS_SECRET_ACCESS_KEY": "secret-1234"});
+        let put = config.put::<Credential>(Owner::Org, &first).await.unwrap();
+        for changed in [
+            body(&["evil.test"], &["one"]),
+            body(&["s3.test:8443"], &["one"]),
+            body(&["s3.test/other"], &["one"]),
+            body(&["s3.test", "evil.test"], &["one"]),
+            body(&["s3.test"], &["two"]),
+            body(&["s3.test"], &["one", "two"]),
+        ] {
+            let refused = config.put::<Credential>(Owner::Org, &changed).await;
+            assert!(matches!(refused, Err(Error::ResendRequired("hosts" | "buckets"))), "{changed}");
+        }
+        assert_eq!(config.get::<Credential>(None, "s").await.unwrap(), put.stored, "nothing was changed");
+        // Another spelling of the same place is no other place.
+        let spelt = config.put::<Credential>(Owner::Org, &body(&["S3.Test./"], &["one"])).await.unwrap();
+        assert_eq!(spelt.stored.record, put.stored.record);
+        let secrets = config.opened(Owner::Org, "s").await.unwrap().1;
+        assert_eq!(secrets["AWS_SECRET_ACCESS_KEY"].expose(), "secret-1234");
+    }
+
     async fn c17_124_an_alias_means_its_preset_and_is_given_back_as_sent(world: World) {
         let config = world.pond.config();
         let put = config.put_preset(Owner::Org, "claude-code", None, None).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pond_core::runs::Reach;
-use pond_core::sources::{FolderScope, Resolved, Source, SourceError, SourceFetch};
+use pond_core::sources::{FolderScope, Resolved, Source, SourceError, SourceFetch, SourceKey};
 use pond_core::testing::MemoryBlobs;
 use pond_core::{Fault, Pond};
 use pond_tests::world::{body, noop, stage};
@@ -27,11 +27,18 @@ impl SourceFetch for Counting {
         Ok(())
     }
 
-    async fn fetch(&self, _: &Source, _: Option<&str>, _: &FolderScope, _: &Path) -> Result<Resolved, SourceError> {
+    async fn fetch(
+        &self,
+        _: &Source,
+        _: Option<&SourceKey>,
+        _: Option<&str>,
+        _: &FolderScope,
+        _: &Path,
+    ) -> Result<Resolved, SourceError> {
         Err(SourceError::Failed("nothing is there".into()))
     }
 
-    async fn reachable(&self, _: &Source, _: &FolderScope) -> bool {
+    async fn reachable(&self, _: &Source, _: Option<&SourceKey>, _: &FolderScope) -> bool {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);

@@ -1,8 +1,10 @@
 //! Whole-system stories, one file per domain.
 
 mod audit;
+mod blobs;
 mod config;
 mod dialing;
+mod egress_config;
 mod fuzz;
 mod http;
 mod idempotency;
@@ -13,6 +15,7 @@ mod pool;
 mod preflight;
 mod process;
 mod recovery;
+mod retention;
 mod runs;
 mod sources;
 mod tenants;

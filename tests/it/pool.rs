@@ -41,7 +41,9 @@ on_every_store! {
         let lines = world.pond.runs().logs(Scope::Org, id, 0, 500, Some("fix")).await.unwrap();
         assert_eq!(lines.len(), 3, "a repeated chunk is stored once");
         assert!(stale(&worker.lines(&job, 2, &["late"]).await));
-        assert!(stale(&worker.finish(&job, JobEnd::Done).await));
+        worker.finish(&job, JobEnd::Done).await.expect("the same report again is known");
+        let other = worker.finish(&job, JobEnd::Cancelled).await.unwrap_err();
+        assert!(matches!(other, Error::Conflict { kind: Conflict::AlreadyTerminal, .. }), "{other:?}");
     }
 
     async fn a_poll_that_waits_gets_work_the_moment_it_is_there(world: World) {

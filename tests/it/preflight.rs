@@ -9,7 +9,7 @@ use pond_core::preflight::{Problem, Severity};
 use pond_core::runs::{FailureCode, Reach, RunStatus};
 use pond_core::scope::Scope;
 use pond_core::{EngineSettings, Error};
-use pond_tests::world::{body, shell, stage};
+use pond_tests::world::{body, noop, shell, stage};
 use pond_tests::{PlayedWorker, World, on_every_store};
 use serde_json::{Value, json};
 
@@ -19,6 +19,13 @@ fn swarm(fields: &Value) -> Value {
         executor[name] = value.clone();
     }
     body(&[stage("fix", &executor)])
+}
+
+/// A run over a git source that names a credential.
+fn sourced(url: &str, credential: &str) -> Value {
+    let mut body = body(&[stage("a", &noop(1, 0.0))]);
+    body["sources"] = json!([{"label": "app", "kind": "git_https", "config": {"url": url, "credential": credential}}]);
+    body
 }
 
 /// With everything registered that the fixtures name.
@@ -48,6 +55,8 @@ async fn furnished(world: World) -> World {
         credential("bare", "anthropic", "OTHER"),
         credential("odd", "odd", "KEY"),
         open,
+        json!({"name": "source", "provider": "git", "hosts": ["git.test/acme"], "secrets": {"GIT_TOKEN": "t0ken-1"}}),
+        json!({"name": "empty", "provider": "git", "hosts": ["git.test"]}),
     ] {
         config.put::<Credential>(Owner::Org, &credential).await.unwrap();
     }
@@ -131,6 +140,41 @@ fn fixtures() -> Vec<(&'static str, Severity, Value)> {
             "egress_narrowed",
             Warning,
             sandbox(json!({"profile": "untrusted-code-write", "allow_hosts": ["example.com"]})),
+        ),
+        (
+            "egress_narrowed",
+            Warning,
+            sandbox(json!({"profile": "untrusted-code-read", "allow_hosts": ["example.com"]})),
+        ),
+        (
+            "sandbox_invalid",
+            Error,
+            sandbox(json!({"profile": "untrusted-code-write", "allow_hosts": ["example.com", "10.0.0.0/8"]})),
+        ),
+        (
+            "credential_missing",
+            Error,
+            sourced("https://git.test/acme/app", "nobody"),
+        ),
+        (
+            "credential_missing",
+            Error,
+            sourced("https://git.test/acme/app", "good"),
+        ),
+        (
+            "credential_missing",
+            Error,
+            sourced("https://git.test/acme/app", "empty"),
+        ),
+        (
+            "credential_host_mismatch",
+            Error,
+            sourced("https://git.test/other/app", "source"),
+        ),
+        (
+            "credential_host_mismatch",
+            Error,
+            sourced("https://evil.test/acme/app", "source"),
         ),
         (
             "credential_missing",

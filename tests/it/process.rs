@@ -55,6 +55,25 @@ fn status(up: &Up, id: &str) -> String {
 }
 
 #[test]
+fn c17_89_an_entry_without_a_use_warns_at_start_once_there_are_two_projects() {
+    const SAID: &str = "has an entry that names no use";
+    let folder = tempfile::tempdir().unwrap();
+    let bare = [QUICK, ("POND_OUTBOUND_ALLOW_PRIVATE", "127.0.0.1:1")];
+    let up = Up::start(folder.path(), &bare);
+    up.json(&["project", "create", "second"]);
+    assert!(!up.said().contains(SAID), "one project at start: {}", up.said());
+    drop(up);
+    let up = Up::start(
+        folder.path(),
+        &[QUICK, ("POND_OUTBOUND_ALLOW_PRIVATE", "git=127.0.0.1:1")],
+    );
+    assert!(!up.said().contains(SAID), "it names its use: {}", up.said());
+    drop(up);
+    let up = Up::start(folder.path(), &bare);
+    assert!(up.said().contains(SAID), "{}", up.said());
+}
+
+#[test]
 fn c17_84_pond_up_needs_nothing_else_and_runs_an_agent_in_a_sandbox() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path(), &[]);

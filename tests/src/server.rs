@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
+use pond_core::Pond;
 use pond_core::secret::Secret;
 use pond_sdk::Client;
 use pond_server::{AppSettings, AppState, HostRule, app, serve};
@@ -28,6 +29,16 @@ pub struct Server {
 impl World {
     /// Serves this world's engine.
     pub async fn serve(&self) -> Server {
+        Server::over(self.pond.clone()).await
+    }
+}
+
+impl Server {
+    /// Serves an engine.
+    ///
+    /// # Panics
+    /// When there is no free port on loopback.
+    pub async fn over(pond: Pond) -> Self {
         let settings = AppSettings {
             label: "test".into(),
             service_token: Secret::new(TOKEN),
@@ -37,7 +48,7 @@ impl World {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let url = format!("http://{}", listener.local_addr().expect("a bound port has an address"));
-        let state = AppState::new(self.pond.clone(), settings);
+        let state = AppState::new(pond, settings);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let router = app(state.clone());
@@ -48,7 +59,7 @@ impl World {
             };
             serve(listener, router, shutdown).await.expect("the server ends well");
         });
-        Server {
+        Self {
             url,
             http: plain_client(),
             stop,

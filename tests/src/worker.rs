@@ -59,7 +59,16 @@ impl PlayedWorker {
 
     /// Ends a job.
     pub async fn finish(&self, job: &Job, end: JobEnd) -> pond_core::Result<()> {
-        self.link.finish(&claim(job), Report { end, parse: None }).await
+        self.link
+            .finish(
+                &claim(job),
+                Report {
+                    end,
+                    parse: None,
+                    spent: None,
+                },
+            )
+            .await
     }
 
     /// Sends lines of standard output as one chunk.

@@ -44,4 +44,11 @@ pub trait BlobStore: Send + Sync + 'static {
     /// # Errors
     /// When the storage does not answer.
     async fn delete(&self, key: &str) -> Result<(), BlobError>;
+
+    /// Deletes every blob whose key starts with `folder` and a `/`; that there is none is no error. Not atomic: what came
+    /// meanwhile may stay, and after an error some may be left.
+    ///
+    /// # Errors
+    /// When the storage does not answer.
+    async fn delete_under(&self, folder: &str) -> Result<(), BlobError>;
 }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::name::{entry_name, env_name_fault, env_value_fault};
-use super::{EntryKind, Record};
+use super::{CredentialHost, EntryKind, Record};
 use crate::body::{Object, escape};
+use crate::outbound::MAX_PATTERNS;
 use crate::secret::Secret;
+use crate::sources::{BUCKET, is_bucket};
 
 /// A shorter secret is accepted with a warning: it cannot be told from ordinary text.
 pub const MIN_REDACTABLE: usize = 6;
@@ -36,7 +38,7 @@ pub struct Credential {
     /// Names of its secrets.
     pub secret_keys: BTreeSet<String>,
     /// Hosts that a source credential may be sent to.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<CredentialHost>,
     /// Buckets that an S3 credential may be used for.
     pub buckets: Vec<String>,
     /// Features by which the provider itself fetches, runs or keeps something, opened for this credential.
@@ -95,13 +97,8 @@ impl Record for Credential {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        let hosts = texts(object, "hosts");
-        for (index, _) in hosts.iter().enumerate().filter(|(_, host)| !is_host_prefix(host)) {
-            let pointer = format!("{}/{index}", object.pointer("hosts"));
-            // Not told: an address that was put here may hold a user and password.
-            object.faults().add(pointer, "expected an exact host[:port][/path]");
-        }
-        let buckets = texts(object, "buckets");
+        let hosts = hosts(object);
+        let buckets = buckets(object);
         let remote_features: BTreeSet<String> = texts(object, "remote_features").into_iter().collect();
         if remote_features
             .iter()
@@ -113,13 +110,13 @@ impl Record for Credential {
             );
         }
         let provider = provider?;
-        if matches!(provider.as_str(), "git" | "s3") && hosts.is_empty() {
+        if matches!(provider.as_str(), "git" | "s3") && lists_none(object, "hosts") {
             object.fault(
                 "hosts",
                 "is required for a source credential: the hosts that it may be sent to",
             );
         }
-        if provider == "s3" && buckets.is_empty() {
+        if provider == "s3" && lists_none(object, "buckets") {
             object.fault("buckets", "is required for provider s3");
         }
         Some(Self {
@@ -185,14 +182,38 @@ pub(super) fn provider_name(object: &mut Object<'_>) -> Option<String> {
     Some(provider.to_owned())
 }
 
-fn is_host_prefix(text: &str) -> bool {
-    let host = text.split('/').next().unwrap_or_default();
-    let (name, port) = host
-        .rsplit_once(':')
-        .map_or((host, None), |(name, port)| (name, Some(port)));
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    let label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    port_fits && name.len() <= 253 && name.split('.').all(label) && !text.contains("..")
+/// Whether a list is absent or empty as it was sent.
+fn lists_none(object: &mut Object<'_>, field: &'static str) -> bool {
+    let list = object.optional(field);
+    list.is_none_or(|list| list.as_array().is_some_and(Vec::is_empty))
+}
+
+fn hosts(object: &mut Object<'_>) -> Vec<CredentialHost> {
+    let mut hosts = Vec::new();
+    for (index, text) in texts(object, "hosts").iter().enumerate() {
+        match CredentialHost::parse(text) {
+            Ok(host) if index < MAX_PATTERNS => hosts.push(host),
+            Ok(_) => object.fault("hosts", format!("expected at most {MAX_PATTERNS}")),
+            // The text is not told: an address that was put here may hold a user and password.
+            Err(bad) => {
+                let pointer = format!("{}/{index}", object.pointer("hosts"));
+                object.faults().add(pointer, bad.to_string());
+            }
+        }
+    }
+    hosts
+}
+
+fn buckets(object: &mut Object<'_>) -> Vec<String> {
+    let buckets = texts(object, "buckets");
+    if buckets.len() > MAX_PATTERNS {
+        object.fault("buckets", format!("expected at most {MAX_PATTERNS}"));
+    }
+    for (index, _) in buckets.iter().enumerate().filter(|(_, name)| !is_bucket(name)) {
+        let pointer = format!("{}/{index}", object.pointer("buckets"));
+        object.faults().add(pointer, BUCKET);
+    }
+    buckets
 }
 
 #[cfg(test)]

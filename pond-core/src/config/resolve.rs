@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::presets::Preset;
 use super::{
-    ConfigRevision, ConfigSnapshot, Credential, Entry, EntryKind, Harness, Model, Owner, Record, Stored, Variable,
+    ConfigRevision, ConfigSnapshot, Credential, EgressRule, Entry, EntryKind, Harness, Model, Owner, Record, Stored,
+    Variable,
 };
 use crate::id::ProjectId;
 use crate::store::StoreError;
@@ -18,6 +19,7 @@ pub(super) struct Catalogue {
     pub(super) revision: ConfigRevision,
     pub(super) entries: Vec<Entry>,
     credentials: ByName<Credential>,
+    egress: ByName<EgressRule>,
     harnesses: ByName<Harness>,
     models: ByName<Model>,
     variables: ByName<Variable>,
@@ -29,6 +31,7 @@ impl Catalogue {
         Ok(Self {
             revision,
             credentials: by_name(&entries)?,
+            egress: by_name(&entries)?,
             harnesses: by_name(&entries)?,
             models: by_name(&entries)?,
             variables: by_name(&entries)?,
@@ -99,6 +102,12 @@ impl Effective {
     /// The credential of this name.
     pub fn credential(&self, name: &str) -> Option<&Stored<Credential>> {
         self.find(&self.catalogue.credentials, name)
+    }
+
+    /// The egress rules in scope, each with whose it is, ordered by host; a project's rule stands in for the org's of the same
+    /// host.
+    pub fn egress(&self) -> Vec<Stored<EgressRule>> {
+        self.visible(&self.catalogue.egress).into_values().cloned().collect()
     }
 
     /// All models in scope.

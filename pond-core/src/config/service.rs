@@ -19,6 +19,7 @@ use crate::error::{Conflict, Error, Result};
 use crate::id::ProjectId;
 use crate::sealing::{Place, Sealed, Sealer};
 use crate::secret::Secret;
+use crate::sources::{KeyRefused, Source, SourceKey};
 use crate::store::SharedStore;
 
 /// How often a change is tried again when config changes meanwhile.
@@ -142,11 +143,11 @@ impl Config {
     /// [`Error::NotFound`].
     pub async fn get<T: Record>(&self, project: Option<ProjectId>, name: &str) -> Result<Stored<T>> {
         let catalogue = self.catalogue().await?;
-        let owners = [project.map(Owner::Project), Some(Owner::Org)];
+        let (owners, name) = ([project.map(Owner::Project), Some(Owner::Org)], T::KIND.spelling(name));
         let entry = owners
             .into_iter()
             .flatten()
-            .find_map(|owner| find(&catalogue, T::KIND, owner, name));
+            .find_map(|owner| find(&catalogue, T::KIND, owner, &name));
         Ok(Stored::read(entry.ok_or(Error::NotFound(T::KIND.as_str()))?)?)
     }
 
@@ -187,6 +188,7 @@ impl Config {
     /// # Errors
     /// [`Error::NotFound`]; [`Conflict::InUse`] when a model would no longer find its credential.
     pub async fn delete(&self, kind: EntryKind, owner: Owner, name: &str) -> Result<()> {
+        let name = &*kind.spelling(name);
         for _ in 0..TRIES {
             let catalogue = self.catalogue().await?;
             find(&catalogue, kind, owner, name).ok_or(Error::NotFound(kind.as_str()))?;
@@ -223,6 +225,30 @@ impl Config {
         let entry = find(&catalogue, EntryKind::Credential, owner, name).ok_or(Error::NotFound("credential"))?;
         let stored: Stored<Credential> = Stored::read(entry)?;
         Ok((stored.record, self.open(entry)?))
+    }
+
+    /// What a project's source is to be fetched with, opened: none where it names no credential.
+    ///
+    /// # Errors
+    /// When its credential may not be used for it; when the store does not answer.
+    pub async fn source_key(
+        &self,
+        project: ProjectId,
+        source: &Source,
+    ) -> Result<Result<Option<SourceKey>, KeyRefused>> {
+        let Some(name) = source.credential() else {
+            return Ok(Ok(None));
+        };
+        let effective = self.effective(project).await?;
+        let Some(found) = effective.credential(name) else {
+            return Ok(Err(KeyRefused::Missing));
+        };
+        // Judged once more over what is opened: both of one revision.
+        match self.opened(found.owner, name).await {
+            Ok((credential, secrets)) => Ok(SourceKey::open(source, &credential, secrets).map(Some)),
+            Err(Error::NotFound(_)) => Ok(Err(KeyRefused::Missing)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn write<T: Record>(&self, owner: Owner, record: T, secrets: Option<CredentialSecrets>) -> Result<Put<T>> {

@@ -14,7 +14,7 @@ use crate::logs::{LogSource, LogStream};
 use crate::pool::{Claim, JobEnd};
 use crate::runs::ParseCount;
 use crate::secret::Secret;
-use crate::usage::ModelCall;
+use crate::usage::{Amounts, Granted, ModelCall};
 
 /// Who a worker is and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,13 +94,17 @@ pub struct Chunk {
     pub lines: Vec<(Timestamp, String)>,
 }
 
-/// Model calls of a job.
+/// Model calls of a job, each with an id of its own: one that was sent before under the same claim is not counted twice, in
+/// whatever batch it comes, also across restarts of the engine.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    /// Number of the batch, from 0. One that was sent before is acknowledged and not counted twice.
-    pub seq: u64,
-    /// The calls.
+    /// The calls, at most [`Telemetry::MOST`].
     pub calls: Vec<ModelCall>,
+}
+
+impl Telemetry {
+    /// Calls in one batch.
+    pub const MOST: usize = 500;
 }
 
 /// A file that a job leaves.
@@ -128,6 +132,8 @@ pub struct Grant {
 pub struct Report {
     /// How.
     pub end: JobEnd,
+    /// What its model calls used under this claim, as the worker counted; none when it made none.
+    pub spent: Option<Amounts>,
     /// What was found in the blocks that its `parse` asks for.
     pub parse: Option<ParseCount>,
 }
@@ -147,6 +153,10 @@ pub trait WorkerLink: Send + Sync + 'static {
 
     /// Adds model calls.
     async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()>;
+
+    /// Draws a slice of the budgets of the job's run and stage: `want` at least, if it is there; nothing when a budget is
+    /// spent. What is not spent comes back when the claim ends.
+    async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted>;
 
     /// Keeps a file.
     async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()>;

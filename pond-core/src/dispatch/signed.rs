@@ -431,7 +431,7 @@ mod tests {
                 profile: Profile::UntrustedCodeWrite,
                 tier: Tier::Byo,
                 backend: Some(BackendKind::Docker),
-                allow_hosts: vec!["example.com".into()],
+                allow_hosts: vec![crate::outbound::HostPattern::parse("example.com").unwrap()],
                 limits: Limits {
                     millicpus: 1500,
                     ..Limits::default()
@@ -512,7 +512,14 @@ mod tests {
         let mut added = signed.json.clone();
         added["extra"] = json!(1);
         assert!(SignedJob::open(&added, &key.public(), job.worker).is_err());
-        assert!(SignedJob::open(&signed.json, &super::tests::key(2).public(), job.worker).is_err());
+        assert!(
+            SignedJob::open(
+                &signed.json,
+                &EngineKey::new(&SecretBytes::new(vec![2; 32])).unwrap().public(),
+                job.worker
+            )
+            .is_err()
+        );
         assert!(SignedJob::open(&signed.json, &key.public(), job.run.uuid().into()).is_err());
         // The lease alone may be renewed on the way.
         let mut renewed = signed.json.clone();

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Parts;
 use super::advance::{cancel_live_jobs, fail_fetch, settle};
 use super::fetch::{Fetched, bundle_key, fetch};
-use super::ledger::{Cell, Seen};
+use super::ledger::{Cell, Loaded, Seen};
 use super::placing::{UnfitCheck, enqueue, give_up, waiting};
 use super::report::{StageReport, cancel_attempts, orphans, write, write_fetched};
 use crate::artifacts::{Artifact, BlobError, BlobStore, ByteStream};
@@ -354,15 +354,12 @@ impl Driver {
     }
 
     async fn start_fetch(&mut self) -> Result<()> {
-        let inputs = self
-            .parts
-            .ledger
-            .look(self.id, |loaded| loaded.head.inputs.clone())
-            .await?;
+        let look = |loaded: &Loaded| (loaded.head.project, loaded.head.inputs.clone());
+        let (project, inputs) = self.parts.ledger.look(self.id, look).await?;
         let (parts, id) = (self.parts.clone(), self.id);
         self.fetching = true;
         self.work
-            .push(async move { Ended::Fetch(Box::new(fetch(&parts, id, &inputs).await)) }.boxed());
+            .push(async move { Ended::Fetch(Box::new(fetch(&parts, id, project, &inputs).await)) }.boxed());
         Ok(())
     }
 

@@ -10,10 +10,12 @@ use tokio_util::io::ReaderStream;
 
 use super::Parts;
 use crate::artifacts::{BlobError, ByteStream};
-use crate::id::RunId;
+use crate::id::{ProjectId, RunId};
 use crate::runs::{BundleRef, Failure, FailureCode, Inputs};
 use crate::sealing::{Place, Sealed};
-use crate::sources::{self, BundleKey, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch, TreeError};
+use crate::sources::{
+    self, BundleKey, FolderScope, KeyRefused, Kind, Resolved, Source, SourceError, SourceFetch, SourceKey, TreeError,
+};
 
 /// What was fetched, and what to log of it.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub(super) struct Fetched {
 }
 
 /// Fetches all sources of a run.
-pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<Fetched, Failure> {
+pub(super) async fn fetch(parts: &Parts, run: RunId, project: ProjectId, inputs: &Inputs) -> Result<Fetched, Failure> {
     let failed = |what: String| Failure::new(FailureCode::SourceFailed, what);
     let fetcher = parts
         .sources
@@ -41,7 +43,8 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<
             tree.join(&source.label)
         };
         let pin = pin(inputs, &sources, index);
-        let found = one(&**fetcher, source, pin, &inputs.folders, &into).await?;
+        let key = key(parts, project, source).await?;
+        let found = one(&**fetcher, source, key.as_ref(), pin, &inputs.folders, &into).await?;
         lines.push(format!("{}: {}", source.label, found.as_str()));
         resolved.push(found);
     }
@@ -49,10 +52,32 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, inputs: &Inputs) -> Result<
     Ok(Fetched { bundle, lines })
 }
 
-/// The commit to hold a source to: that of the run it repeats, or the `sha` that was sent with the only git source.
+/// What a source is fetched with, opened just before: what was good at submit may have been changed since.
+async fn key(parts: &Parts, project: ProjectId, source: &Source) -> Result<Option<SourceKey>, Failure> {
+    let key = parts.config.source_key(project, source).await.map_err(|error| {
+        tracing::warn!(%error, "a source's credential cannot be opened");
+        Failure::new(
+            FailureCode::SourceFailed,
+            format!("source {}: its credential cannot be opened", source.label),
+        )
+    })?;
+    key.map_err(|refused| {
+        let code = match refused {
+            KeyRefused::Place => FailureCode::SourceFailed,
+            KeyRefused::Missing | KeyRefused::Provider(_) | KeyRefused::Lacks(_) => FailureCode::CredentialMissing,
+        };
+        let name = source.credential().unwrap_or_default();
+        Failure::new(code, format!("source {}: credential '{name}' {refused}", source.label))
+    })
+}
+
+/// What to hold a source to: what the run that it repeats resolved, or the `sha` that was sent with the only git source. A
+/// folder is read as it is now.
 fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a str> {
-    if let Some(Resolved::Commit(commit)) = inputs.pins.get(index) {
-        return Some(commit);
+    match (&sources[index].kind, inputs.pins.get(index)) {
+        (Kind::GitHttps(_), Some(Resolved::Commit(hex)))
+        | (Kind::Tarball(_) | Kind::S3(_), Some(Resolved::Digest(hex))) => return Some(hex),
+        _ => {}
     }
     let is_git = |source: &&Source| matches!(source.kind, Kind::GitHttps(_));
     let only = sources.iter().filter(is_git).count() == 1 && is_git(&&sources[index]);
@@ -62,12 +87,13 @@ fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a s
 async fn one(
     fetcher: &dyn SourceFetch,
     source: &Source,
+    key: Option<&SourceKey>,
     pin: Option<&str>,
     folders: &FolderScope,
     into: &Path,
 ) -> Result<Resolved, Failure> {
     fetcher
-        .fetch(source, pin, folders, into)
+        .fetch(source, key, pin, folders, into)
         .await
         .map_err(|error| Failure::new(error.failure_code(), format!("source {}: {error}", source.label)))
 }

@@ -1,7 +1,8 @@
 //! The engine: the loops that make runs go on. Each is one file.
 //!
 //! `ledger` is the one way to change a run; `driver` follows one live run to its end; `keeper` keeps the engine's
-//! own word alive, adopts runs that lost theirs, and takes back jobs whose lease ended; `hear` passes the store's hints on to
+//! own word alive, adopts runs that lost theirs, and takes back jobs whose lease ended; `retain` deletes what was kept long
+//! enough; `hear` passes the store's hints on to
 //! those who wait in `watch`.
 
 mod advance;
@@ -14,6 +15,7 @@ mod ledger;
 mod parts;
 mod placing;
 mod report;
+mod retain;
 mod settings;
 mod tasks;
 mod watch;
@@ -26,6 +28,7 @@ pub(crate) use hear::hear;
 pub(crate) use keeper::{adopt, keep, reclaim_or_tell};
 pub(crate) use ledger::{Ledger, Loaded, stale_claim};
 pub(crate) use parts::{Parts, ServerKeys, Word};
+pub(crate) use retain::retain;
 pub use settings::{EngineSettings, Takeover};
 pub(crate) use tasks::Tasks;
 pub(crate) use watch::{RunWatch, Watches};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::id::EngineId;
 use crate::outbound::AllowPrivate;
+use crate::runs::Retention;
 use crate::sources::Caps;
 use crate::usage::Pico;
 
@@ -43,6 +44,8 @@ pub struct EngineSettings {
     pub worker_offline: Duration,
     /// Bytes of log lines that a run may store.
     pub log_cap: u64,
+    /// How long logs and artifacts outlive their run.
+    pub retention: Retention,
     /// Bytes that the artifacts of a stage may have.
     pub artifact_cap: u64,
     /// Whether profile `none` is refused.
@@ -79,6 +82,7 @@ impl Default for EngineSettings {
             max_attempts: 2,
             worker_offline: Duration::from_secs(45),
             log_cap: 256 << 20,
+            retention: Retention::default(),
             artifact_cap: 256 << 20,
             require_sandbox: true,
             allow_shell: false,

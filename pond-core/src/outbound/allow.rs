@@ -98,8 +98,13 @@ impl AllowPrivate {
             let Some((word, rest)) = entry.split_once('=') else {
                 return Ok((None, entry));
             };
-            let purpose = word.trim().parse().map_err(|()| "names an unknown use")?;
-            Ok((Some(purpose), rest.trim()))
+            match word.trim().parse() {
+                // Models have a list of their own.
+                Err(()) | Ok(Purpose::Model) => {
+                    Err("names an unknown use: known are git, tarball, s3, webhook, endpoint, tool")
+                }
+                Ok(purpose) => Ok((Some(purpose), rest.trim())),
+            }
         })
     }
 

@@ -7,9 +7,11 @@
 mod address;
 mod allow;
 mod host;
+mod pattern;
 mod url;
 
 pub use self::url::{BadUrl, MAX_URL, OutboundUrl};
 pub use address::{Refused, judge};
 pub use allow::{AllowPrivate, BadEntry, MAX_ENTRIES, Purpose};
 pub use host::{BadHost, Host};
+pub use pattern::{BadPattern, HostPattern, MAX_PATTERNS, WEB_PORTS};

@@ -110,6 +110,13 @@ impl Claims {
             .collect()
     }
 
+    /// How many claims of a worker are at hand.
+    pub(crate) fn of_worker(&self, worker: WorkerId) -> u32 {
+        let held = self.lock();
+        let held = held.values().filter(|held| held.worker == worker).count();
+        u32::try_from(held).unwrap_or(u32::MAX)
+    }
+
     /// Whether nobody is about to look after a run yet, of which jobs are held.
     pub(crate) fn is_to_be_looked_after(&self, run: RunId) -> bool {
         let any = self.lock().values().any(|held| held.run == run);

@@ -1,12 +1,16 @@
 //! What the engine does for a worker, wherever it runs: hands jobs out, and takes in what comes of them. The link in process
 //! and the link through an orchestrator differ in how they name the worker and carry secrets, and in nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
+use super::budget::{self, Binding};
 use super::claims::{Decided, Held, Started};
 use super::{
-    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, Needs, Renewal, Renewed, Serves,
+    Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, JobStatus, Needs, Renewal,
+    Renewed, Serves,
 };
 use super::{bundle_token, resolve};
 use crate::artifacts::{Artifact, ByteStream};
@@ -14,7 +18,7 @@ use crate::config::{Model, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, JobModel, Report, SignedJob, Telemetry, Upload,
 };
-use crate::engine::{Draft, Parts, blob_key, bundle_key, end, settle, stale_claim, take_back};
+use crate::engine::{Draft, Loaded, Parts, blob_key, bundle_key, end, settle, stale_claim, take_back};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{BootId, WorkerId};
 use crate::logs::LogLine;
@@ -22,7 +26,7 @@ use crate::runs::executors::{SandboxBlock, Swarm, Work};
 use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
 use crate::scope::Scope;
 use crate::sources::BundleKey;
-use crate::usage::{ModelCall, Prices, UsageEntry, UsageTotals};
+use crate::usage::{Amounts, Granted, ModelCall, Prices, UsageEntry, UsageTotals};
 use crate::workflow::Budget;
 
 /// Who takes jobs.
@@ -96,14 +100,20 @@ impl Desk {
         let index = usize::try_from(row.stage).unwrap_or(usize::MAX);
         let (parts, settings) = (&self.parts, &self.parts.settings);
         let effective = parts.config.effective(row.project).await?;
-        let executor = parts
-            .ledger
-            .look(row.run, |loaded| loaded.definition.stages[index].executor.clone())
-            .await?;
+        let look = |loaded: &Loaded| {
+            (
+                loaded.definition.stages[index].executor.clone(),
+                Binding::of(loaded, index),
+            )
+        };
+        let (executor, binding) = parts.ledger.look(row.run, look).await?;
         let Work::Pool(swarm) = executor.work() else {
             return Err(Error::internal("a job of an engine stage"));
         };
-        let resolved = resolve(swarm, &effective, settings);
+        let resolved = resolve(swarm, &effective, settings).and_then(|(sandbox, resolution)| {
+            budget::enforceable(&binding.tighter(), resolution.model.as_ref().map(|found| &found.record))?;
+            Ok((sandbox, resolution))
+        });
         let models: Vec<Model> = effective.models().map(|model| model.record.clone()).collect();
         let variables = effective.variables();
         let guard = Guard {
@@ -135,6 +145,7 @@ impl Desk {
                 resolution,
                 models: &models,
                 variables: &variables,
+                budget: binding.tighter(),
             };
             let job = self.job(draft, index, making)?;
             let (started, held) = self.decide(&row, &token, job, resolution, taker.place)?;
@@ -158,6 +169,7 @@ impl Desk {
             resolution,
             models,
             variables,
+            budget,
         } = making;
         let settings = &self.parts.settings;
         let stage = &draft.definition.stages[index];
@@ -189,7 +201,7 @@ impl Desk {
                 .as_ref()
                 .map(|bundle| self.offer(row, token, bundle, taker.place)),
             base: state.bundle.as_ref().map(base),
-            budget: Budget::default(),
+            budget,
             parse: None,
             writes_artifact: None,
             timeout: stage.timeout.unwrap_or(settings.stage_timeout),
@@ -289,6 +301,7 @@ impl Desk {
             log_bytes: 0,
             guard: Some(self.guard(claim)),
             piece,
+            ids: Vec::new(),
             artifacts: Vec::new(),
             usage: Vec::new(),
         }
@@ -309,6 +322,23 @@ impl Desk {
                 self.forget(&beat.claim);
                 BeatAnswer::Stale
             }
+        })
+    }
+
+    /// What it means that a claim which is over reports: the same again is known; another report comes too late. None when it
+    /// was not this claim that the job ended under.
+    async fn finished_before(&self, claim: &Claim, report: &Report) -> Option<Result<()>> {
+        let row = self.parts.store.job(claim.job).await.ok()??;
+        let before = row.dispatch.filter(|_| row.phase.status() == JobStatus::Ended)?;
+        if !before.starts_with(&hex::encode(claim.token.hash())) {
+            return None;
+        }
+        Some(match before == told(claim, report) {
+            true => Ok(()),
+            false => Err(Error::conflict(
+                Conflict::AlreadyTerminal,
+                "the job ended in another way",
+            )),
         })
     }
 
@@ -337,12 +367,31 @@ impl Desk {
         accepted(appended.await?)
     }
 
-    /// Adds model calls.
+    /// Adds model calls, each once however often it is told.
     pub(crate) async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
         let held = self.held(claim).await?;
-        let mut append = self.append(&held, claim, Some(("telemetry".into(), telemetry.seq)));
-        append.usage = usage(&held, &telemetry.calls);
-        accepted(self.parts.ledger.append(append, |_, _| {}).await?)
+        if telemetry.calls.len() > Telemetry::MOST {
+            let most = Telemetry::MOST;
+            return Err(Error::invalid("/events", format!("expected {most} events at most")));
+        }
+        let mut calls = once_each(telemetry.calls);
+        // Told again are those that an earlier call brought, of which there are ever fewer.
+        while !calls.is_empty() {
+            let mut append = self.append(&held, claim, None);
+            append.ids = calls.iter().map(|call| call.id).collect();
+            append.usage = usage(&held, &calls);
+            match self.parts.ledger.append(append, |_, _| {}).await? {
+                Appended::Told(ids) => calls.retain(|call| !ids.contains(&call.id)),
+                appended => return accepted(appended),
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws a slice of the budgets of the job's run and stage.
+    pub(crate) async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted> {
+        let held = self.held(claim).await?;
+        budget::draw(&self.parts, held.run, held.stage, self.guard(claim), want).await
     }
 
     /// Keeps a file.
@@ -414,13 +463,21 @@ impl Desk {
 
     /// The job is over.
     pub(crate) async fn finish(&self, claim: &Claim, report: &Report) -> Result<()> {
-        let held = self.held(claim).await?;
+        let held = match self.held(claim).await {
+            Ok(held) => held,
+            Err(stale @ Error::Conflict { .. }) => {
+                return self.finished_before(claim, report).await.unwrap_or(Err(stale));
+            }
+            Err(error) => return Err(error),
+        };
         let row = self.parts.store.job(claim.job).await?.ok_or_else(stale_claim)?;
+        let told = told(claim, report);
         let settings = &self.parts.settings;
+        let ended = budget::judged(&self.parts, held.run, held.stage, report.end.clone()).await?;
         let finished = self.parts.ledger.change(held.run, |draft| {
             draft.guard = Some(self.guard(claim));
             let cancelled = draft.state().cancel_requested_at.is_some();
-            let outcome = match &report.end {
+            let outcome = match &ended {
                 JobEnd::Done => StageOutcome::Done,
                 JobEnd::Failed(failure) => StageOutcome::Failed(failure.clone()),
                 JobEnd::Cancelled if cancelled => StageOutcome::Cancelled,
@@ -428,6 +485,7 @@ impl Desk {
                 JobEnd::Cancelled => return take_back(draft, &row, settings),
             };
             end(draft, claim.job, held.stage, outcome)?;
+            draft.job(JobChange::Reported(claim.job, told.clone()));
             settle(draft, &Default::default(), settings)?;
             Ok(())
         });
@@ -447,6 +505,12 @@ impl Desk {
     }
 }
 
+/// A report under its claim, so that the same one is told from another.
+fn told(claim: &Claim, report: &Report) -> String {
+    let digest = Sha256::digest(format!("{report:?}"));
+    format!("{}:{}", hex::encode(claim.token.hash()), hex::encode(digest))
+}
+
 /// What a job is made from.
 #[derive(Clone, Copy)]
 struct Making<'a> {
@@ -458,6 +522,7 @@ struct Making<'a> {
     resolution: &'a Resolution,
     models: &'a [Model],
     variables: &'a BTreeMap<String, String>,
+    budget: Budget,
 }
 
 /// What the sources were: what the only one resolved to, or the digest of all together.
@@ -494,6 +559,13 @@ fn prices(resolution: &Resolution, models: &[Model]) -> BTreeMap<String, Prices>
     same.map(price).chain([price(own)]).collect()
 }
 
+/// Calls without those whose id stands before them already.
+fn once_each(mut calls: Vec<ModelCall>) -> Vec<ModelCall> {
+    let mut seen = HashSet::with_capacity(calls.len());
+    calls.retain(|call| seen.insert(call.id));
+    calls
+}
+
 fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
     let mut entries: BTreeMap<&str, UsageTotals> = BTreeMap::new();
     for call in calls {
@@ -522,7 +594,7 @@ fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
 
 fn accepted(appended: Appended) -> Result<()> {
     match appended {
-        Appended::At { .. } | Appended::Known => Ok(()),
+        Appended::At { .. } | Appended::Known | Appended::Told(_) => Ok(()),
         Appended::Gap { expected } => Err(Error::conflict(
             Conflict::ChunkGap { expected },
             format!("expected piece {expected}"),

@@ -12,6 +12,7 @@ use crate::dispatch::{
 };
 use crate::engine::{Parts, reclaim_or_tell};
 use crate::error::Result;
+use crate::usage::{Amounts, Granted};
 
 /// The link of one worker in this process.
 pub struct InProcessLink {
@@ -131,6 +132,10 @@ impl WorkerLink for InProcessLink {
 
     async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
         self.desk.telemetry(claim, telemetry).await
+    }
+
+    async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted> {
+        self.desk.draw(claim, want).await
     }
 
     async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {

@@ -227,7 +227,7 @@ pub struct JobRow {
     pub phase: JobPhase,
     /// Whether its worker is to be told to stop.
     pub cancelled: bool,
-    /// What was decided when its live claim was started, as the engine wrote it; none before that and after the claim.
+    /// What was decided when its live claim was started, as the engine wrote it; once it is over, what was reported of it.
     pub dispatch: Option<String>,
 }
 

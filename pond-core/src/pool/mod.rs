@@ -1,6 +1,7 @@
 //! The pool: jobs that wait for workers, the claims that workers hold, and who is there.
 
 mod bindings;
+mod budget;
 mod bundle_token;
 mod claims;
 mod desk;

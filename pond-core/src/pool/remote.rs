@@ -22,6 +22,7 @@ use crate::error::{Conflict, Denial, Error, Result};
 use crate::id::{BootId, JobId, OrchestratorId, WorkerId};
 use crate::sealing::{BoxPlace, Purpose, SealedBox};
 use crate::secret::Secret;
+use crate::usage::{Amounts, Granted};
 
 /// What was heard is written down this often, where other servers want to know.
 const NOTE_EVERY: Duration = Duration::from_secs(15);
@@ -520,6 +521,15 @@ impl Remote {
     pub async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
         self.held(claim).await?;
         self.desk.telemetry(claim, telemetry).await
+    }
+
+    /// Draws a slice of the budgets of the job's run and stage.
+    ///
+    /// # Errors
+    /// [`Conflict::StaleClaim`].
+    pub async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted> {
+        self.held(claim).await?;
+        self.desk.draw(claim, want).await
     }
 
     /// Keeps a file.

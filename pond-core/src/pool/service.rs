@@ -100,6 +100,10 @@ impl Pool {
         let mut views: Vec<WorkerView> = present
             .into_iter()
             .filter(|view| !roster.workers.contains_key(&view.info.id) && view.here)
+            .map(|view| WorkerView {
+                running: self.parts.claims.of_worker(view.info.id),
+                ..view
+            })
             .collect();
         for worker in roster.workers.values() {
             views.push(self.view(worker, now));

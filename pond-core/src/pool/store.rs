@@ -25,6 +25,8 @@ pub enum JobChange {
     /// Keeps what was decided when a claimed job was started, for whichever server hears of the claim next; it goes with the
     /// claim.
     Dispatch(JobId, String),
+    /// Keeps what the worker of a job that is over reported, so that the same report is known when it comes again.
+    Reported(JobId, String),
 }
 
 /// A worker asks for work.

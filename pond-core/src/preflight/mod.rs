@@ -4,6 +4,8 @@ use async_trait::async_trait;
 
 mod config;
 mod definition;
+mod egress;
+mod key;
 mod problem;
 mod sandbox;
 mod secrets;
@@ -14,7 +16,7 @@ pub use problem::{Problem, Severity};
 pub(crate) use worker::no_capable_worker_message;
 
 use crate::clock::Timestamp;
-use crate::config::Effective;
+use crate::config::{Config, Effective};
 use crate::engine::EngineSettings;
 use crate::id::ProjectId;
 use crate::pool::Presence;
@@ -42,6 +44,8 @@ pub(crate) struct Subject<'a> {
 pub(crate) struct Dial<'a> {
     pub(crate) fetch: &'a dyn SourceFetch,
     pub(crate) reachability: &'a Reachability,
+    /// Opens the credentials of sources.
+    pub(crate) config: &'a Config,
     pub(crate) scope: FolderScope,
 }
 
@@ -54,8 +58,10 @@ trait Check: Sync {
 /// All checks, in the order in which their problems are told.
 const CHECKS: &[&dyn Check] = &[
     &sandbox::Sandbox,
+    &egress::Egress,
     &config::Config,
     &secrets::Secrets,
+    &key::SourceKeys,
     &worker::CapableWorker,
     &source::Reachable,
 ];

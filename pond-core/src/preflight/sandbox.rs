@@ -1,4 +1,4 @@
-//! `sandbox_invalid`, `unconfined_sandbox`, `egress_narrowed`: whether each agent stage says how it is confined, and may be so.
+//! `sandbox_invalid`, `unconfined_sandbox`: whether each agent stage says how it is confined, and may be so.
 
 use async_trait::async_trait;
 
@@ -31,17 +31,6 @@ impl Check for Sandbox {
                     });
                 }
                 Ok(_) => {}
-            }
-            if swarm.sandbox.as_ref().is_ok_and(|block| !block.allow_hosts.is_empty()) {
-                let message =
-                    "allow_hosts is dropped: this version lets a confined stage reach its model and nothing else";
-                let fix =
-                    "Take executor.sandbox.allow_hosts out, or bring what the stage needs along with its sources.";
-                let problem = of_stage(stage, Severity::Warning, "egress_narrowed", message, fix);
-                found.push(Problem {
-                    pointer: pointer(index, "sandbox/allow_hosts"),
-                    ..problem
-                });
             }
         }
     }

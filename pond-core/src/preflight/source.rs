@@ -93,13 +93,17 @@ impl Check for Reachable {
         let Some(dial) = &subject.dial else { return };
         let slots = dial.reachability.slots(subject.project);
         for (index, source) in subject.sources.iter().enumerate() {
+            // One whose credential may not be used is an error already, and nothing is dialled for it.
+            let Ok(Ok(key)) = dial.config.source_key(subject.project, source).await else {
+                continue;
+            };
             let answer = dial.reachability.answer(subject.project, source, subject.now);
             let reachable = answer.get_or_init(|| async {
                 let Ok(_slot) = slots.acquire().await else { return false };
                 let patience = crate::clock::SystemClock.sleep(PATIENCE);
                 tokio::select! {
                     biased;
-                    reachable = dial.fetch.reachable(source, &dial.scope) => reachable,
+                    reachable = dial.fetch.reachable(source, key.as_ref(), &dial.scope) => reachable,
                     () = patience => false,
                 }
             });

@@ -26,6 +26,10 @@ use crate::usage::UsageReport;
 /// Bytes that [`Runs::text`] reads.
 const MAX_TEXT: u64 = 16 << 20;
 
+/// What expires of a run.
+const LOG: &str = "the run's log";
+const ARTIFACTS: &str = "the run's artifacts";
+
 /// Whether preflight may dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -245,10 +249,14 @@ impl Runs {
     /// Events of a run with a number above `after`, at most `limit`.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::Expired`] when they were kept long enough.
     pub async fn events(&self, scope: Scope, id: RunId, after: EventNumber, limit: u32) -> Result<Vec<NumberedEvent>> {
-        self.get(scope, id).await?;
-        Ok(self.parts.store.events(scope, id, after, limit).await?)
+        let run = self.kept(scope, id, LOG).await?;
+        let events = self.parts.store.events(scope, id, after, limit).await?;
+        if events.is_empty() && after.saturating_add(1) < run.next_event {
+            return Err(Error::Expired(LOG));
+        }
+        Ok(events)
     }
 
     /// Log lines of a run with a number above `since`, of one stage if given, at most `limit`.
@@ -263,12 +271,15 @@ impl Runs {
         limit: u32,
         stage: Option<&str>,
     ) -> Result<Vec<NumberedEvent>> {
-        self.get(scope, id).await?;
+        let run = self.kept(scope, id, LOG).await?;
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let (mut lines, mut after) = (Vec::new(), since);
         loop {
             let events = self.parts.store.events(scope, id, after, EVENTS_AT_ONCE).await?;
             let last = events.len() < EVENTS_AT_ONCE as usize;
+            if events.is_empty() && after.saturating_add(1) < run.next_event {
+                return Err(Error::Expired(LOG));
+            }
             for event in events {
                 after = event.id;
                 if is_line_of(&event, stage) {
@@ -294,7 +305,7 @@ impl Runs {
         id: RunId,
         after: EventNumber,
     ) -> Result<BoxStream<'static, Result<NumberedEvent>>> {
-        self.get(scope, id).await?;
+        self.kept(scope, id, LOG).await?;
         let (parts, watch) = (self.parts.clone(), self.parts.watches.run(id));
         let follower = Follower {
             parts,
@@ -333,8 +344,11 @@ impl Runs {
         stage: Option<&str>,
         substage: Option<&str>,
     ) -> Result<Vec<Artifact>> {
-        self.get(scope, id).await?;
+        self.kept(scope, id, ARTIFACTS).await?;
         let mut artifacts = self.parts.store.artifacts(scope, id).await?;
+        if artifacts.is_empty() && self.parts.store.events(scope, id, 0, 1).await?.is_empty() {
+            return Err(Error::Expired(ARTIFACTS));
+        }
         artifacts.retain(|artifact| {
             stage.is_none_or(|stage| artifact.stage_key == stage)
                 && substage.is_none_or(|substage| artifact.substage.as_deref() == Some(substage))
@@ -392,6 +406,17 @@ impl Runs {
         Ok(String::from_utf8_lossy(&pieces.concat()).into_owned())
     }
 
+    /// A run whose log and artifacts are still to be had. What is due answers so before it is deleted; and what was deleted
+    /// under a shorter time than today's is told by the store, where every run that was not emptied has events.
+    async fn kept(&self, scope: Scope, id: RunId, what: &'static str) -> Result<RunHead> {
+        let head = self.get(scope, id).await?.head;
+        let parts = &self.parts;
+        match parts.settings.retention.is_over(&head.state.phase, parts.clock.now()) {
+            true => Err(Error::Expired(what)),
+            false => Ok(head),
+        }
+    }
+
     /// Reads a body, and checks what needs this host but no network.
     async fn admit(&self, text: &str, value: &Value, folders: FolderScope) -> Result<Submission> {
         let Reading {
@@ -437,7 +462,8 @@ impl Runs {
     async fn problems(&self, project: ProjectId, submission: &Submission, reach: Reach) -> Result<Vec<Problem>> {
         let pooled = |stage: &crate::workflow::Stage| matches!(stage.executor.work(), super::executors::Work::Pool(_));
         let dials = reach == Reach::Dial && !submission.sources.is_empty();
-        if !dials && !submission.definition.stages.iter().any(pooled) {
+        let keyed = submission.sources.iter().any(|source| source.credential().is_some());
+        if !dials && !keyed && !submission.definition.stages.iter().any(pooled) {
             // Nothing that a check looks at: no read for the smallest runs.
             return Ok(Vec::new());
         }
@@ -445,6 +471,7 @@ impl Runs {
         let dial = self.parts.sources.as_deref().filter(|_| dials).map(|fetch| Dial {
             fetch,
             reachability: &self.reachability,
+            config: &self.parts.config,
             scope: submission.inputs.folders.clone(),
         });
         let subject = Subject {

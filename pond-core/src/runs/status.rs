@@ -110,6 +110,14 @@ pub enum RunEvent {
 }
 
 impl RunPhase {
+    /// When it ended, if it did.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Queued | Self::Running { .. } => None,
+            Self::Ended { at, .. } => Some(*at),
+        }
+    }
+
     /// The name of the state.
     pub fn status(&self) -> RunStatus {
         match self {

@@ -114,6 +114,10 @@ pub struct Append {
     /// Number of this piece in a numbered stream of the guarded job, from 0 with each claim: a piece that is not above the
     /// last one is acknowledged and not written twice. Without a guard it is refused as of a stale claim.
     pub piece: Option<(String, u64)>,
+    /// Ids of what is told here, under a guard: an append that holds one told before under the same claim is refused with
+    /// those, and nothing of it is written, so that each counts once however often and in whatever company it is sent.
+    /// Without a guard it is refused as of a stale claim.
+    pub ids: Vec<uuid::Uuid>,
     /// Artifacts to record; one of the same stage, substage and name is replaced.
     pub artifacts: Vec<Artifact>,
     /// Usage to add.
@@ -121,7 +125,7 @@ pub struct Append {
 }
 
 /// What became of an append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     /// It is durable.
     At {
@@ -132,6 +136,8 @@ pub enum Appended {
     },
     /// This piece was written before.
     Known,
+    /// These of its ids were told before under the same claim; nothing was written.
+    Told(Vec<uuid::Uuid>),
     /// A piece before this one is missing.
     Gap {
         /// The one expected.

@@ -12,7 +12,7 @@ use crate::error::{Error, Fault, Result};
 use crate::id::ProjectId;
 use crate::outbound::AllowPrivate;
 use crate::sources::{self, Kind, Source};
-use crate::workflow::{self, Definition};
+use crate::workflow::{self, Budget, Definition};
 
 /// Bytes that `context` may have.
 const MAX_CONTEXT_BYTES: usize = 64 << 10;
@@ -44,6 +44,8 @@ struct AsSent<'a> {
     context: Option<&'a RawValue>,
     #[serde(borrow, default)]
     sources: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    budget: Option<&'a RawValue>,
 }
 
 /// The project that a body names, before anything else is read: it says whose the call is.
@@ -107,9 +109,7 @@ fn read_into(
     {
         object.fault("context", "expected an object");
     }
-    if object.optional("budget").is_some() {
-        object.fault("budget", "is not served by this version of Pond");
-    }
+    object.object("budget").map(Budget::read);
     let sent: Option<AsSent<'_>> = serde_json::from_str(text).ok();
     let kept = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() != "null").map(ToOwned::to_owned);
     let context = kept(sent.as_ref().and_then(|sent| sent.context));
@@ -119,6 +119,7 @@ fn read_into(
     {
         object.fault("context", format!("larger than {MAX_CONTEXT_BYTES} bytes"));
     }
+    let budget = kept(sent.as_ref().and_then(|sent| sent.budget));
     let raw_sources = kept(sent.as_ref().and_then(|sent| sent.sources)).filter(|_| !sources.is_empty());
     object.close();
     let (definition, stored) = definition?;
@@ -126,6 +127,7 @@ fn read_into(
         sha,
         context,
         sources: raw_sources,
+        budget,
         ..Inputs::default()
     };
     Some(Submission {

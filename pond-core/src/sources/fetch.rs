@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Excess, Limits, Source, TreeError};
+use super::{Excess, Limits, Source, SourceKey, TreeError};
 use crate::error::Fault;
 use crate::id::ProjectId;
 use crate::runs::FailureCode;
@@ -39,7 +39,7 @@ pub enum Resolved {
     /// A git commit, in lower-case hex.
     #[serde(rename = "c")]
     Commit(String),
-    /// SHA-256 of the fetched tree's bundle, in lower-case hex.
+    /// SHA-256, in lower-case hex: of a tarball as it was sent, else of the fetched tree's bundle.
     #[serde(rename = "d")]
     Digest(String),
 }
@@ -97,18 +97,20 @@ pub trait SourceFetch: Send + Sync + 'static {
     /// source (`/config/path`).
     async fn admit(&self, source: &Source, scope: &FolderScope) -> Result<(), Fault>;
 
-    /// Fetches into `into`, which must not exist or be empty. With `pin` (a commit, for git) it fetches exactly that. After
-    /// an error nothing is left in `into`.
+    /// Fetches into `into`, which must not exist or be empty. `key` is the opened credential that the source names, already
+    /// found to cover it; it goes to the place that the source names and to none that a redirect leads to. With `pin` (what an
+    /// earlier fetch resolved to) it fetches exactly that or fails. After an error nothing is left in `into`.
     async fn fetch(
         &self,
         source: &Source,
+        key: Option<&SourceKey>,
         pin: Option<&str>,
         scope: &FolderScope,
         into: &Path,
     ) -> Result<Resolved, SourceError>;
 
     /// Whether the source seems to be there. Dials at most once and fetches nothing.
-    async fn reachable(&self, source: &Source, scope: &FolderScope) -> bool;
+    async fn reachable(&self, source: &Source, key: Option<&SourceKey>, scope: &FolderScope) -> bool;
 }
 
 /// The largest source of each kind, in bytes, and how many entries any of them may have.
@@ -146,6 +148,22 @@ impl Caps {
     pub fn git(&self) -> Limits {
         Limits {
             bytes: self.git,
+            files: self.files,
+        }
+    }
+
+    /// The limits of a tarball.
+    pub fn tarball(&self) -> Limits {
+        Limits {
+            bytes: self.tarball,
+            files: self.files,
+        }
+    }
+
+    /// The limits of a bucket's objects.
+    pub fn s3(&self) -> Limits {
+        Limits {
+            bytes: self.s3,
             files: self.files,
         }
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use crate::error::Fault;
-use crate::outbound::{AllowPrivate, BadUrl, OutboundUrl, Purpose};
+use crate::outbound::{AllowPrivate, OutboundUrl, Purpose};
 
 /// The most sources of one run.
 pub const MAX_SOURCES: usize = 16;
@@ -146,12 +146,6 @@ fn parse_one(value: &Value, at: &str, allow: &AllowPrivate, faults: &mut Vec<Fau
             return None;
         }
     };
-    if matches!(kind, Kind::Tarball(_) | Kind::S3(_)) {
-        fields.fault(
-            "kind",
-            "sources of this kind are not served yet; use git_https or folder",
-        );
-    }
     Some(Source { label: label?, kind })
 }
 
@@ -201,26 +195,28 @@ fn tarball(value: &Value, at: String, allow: &AllowPrivate, faults: &mut Vec<Fau
 }
 
 fn s3(value: &Value, at: String, allow: &AllowPrivate, faults: &mut Vec<Fault>) -> Option<S3> {
-    let mut fields = Fields::open(
-        value,
-        at,
-        &["bucket", "prefix", "region", "endpoint_url", "credential"],
-        faults,
-    )?;
-    let name = |text: &str| {
-        let sane =
-            (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        sane.then(|| text.to_owned())
-            .ok_or("must be 1 to 255 of letters, digits, '.', '_', '-'")
-    };
-    let bucket = fields.read("bucket", name);
+    let known = ["bucket", "prefix", "region", "endpoint_url", "credential"];
+    let mut fields = Fields::open(value, at, &known, faults)?;
+    let bucket = fields.read("bucket", |text| is_bucket(text).then(|| text.to_owned()).ok_or(BUCKET));
     let prefix = fields.read("prefix", |text| {
-        let sane = text.len() <= 1024 && !text.chars().any(char::is_control);
-        sane.then(|| text.to_owned()).ok_or("must have at most 1024 characters")
+        // Some services keep objects as files, and would read such parts as steps.
+        let step = |part: &str| matches!(part, "." | "..");
+        let sane = text.len() <= 1024 && !text.chars().any(char::is_control) && !text.split('/').any(step);
+        sane.then(|| text.to_owned())
+            .ok_or("must have at most 1024 characters, without '.' and '..' as parts")
     });
-    let region = fields.read_optional("region", name);
-    let endpoint_url = fields.read_optional("endpoint_url", |text| -> Result<_, BadUrl> {
-        OutboundUrl::parse(text, Purpose::S3, allow)
+    let region = fields.read_optional("region", |text| {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let sane = (1..=64).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-');
+        sane.then(|| text.to_owned())
+            .ok_or("must be 1 to 64 of a-z, 0-9 and '-'")
+    });
+    let endpoint_url = fields.read_optional("endpoint_url", |text| {
+        let url = OutboundUrl::parse(text, Purpose::S3, allow).map_err(|bad| bad.to_string())?;
+        match url.url().query().is_none() && url.url().fragment().is_none() {
+            true => Ok(url),
+            false => Err("must have no query and no fragment".to_owned()),
+        }
     });
     let credential = fields.read_optional("credential", credential);
     Some(S3 {
@@ -230,6 +226,46 @@ fn s3(value: &Value, at: String, allow: &AllowPrivate, faults: &mut Vec<Fault>) 
         endpoint_url,
         credential,
     })
+}
+
+/// What a bucket's name is held to.
+pub(crate) const BUCKET: &str = "must be 3 to 63 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit";
+
+/// Whether a text is a bucket's name.
+pub fn is_bucket(text: &str) -> bool {
+    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (3..=63).contains(&text.len())
+        && text.starts_with(end)
+        && text.ends_with(end)
+        && !text.contains("..")
+        && text.chars().all(|c| end(c) || c == '.' || c == '-')
+}
+
+impl Source {
+    /// The credential that it names.
+    pub fn credential(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::GitHttps(git) => git.credential.as_deref(),
+            Kind::S3(s3) => s3.credential.as_deref(),
+            Kind::Folder(_) | Kind::Tarball(_) => None,
+        }
+    }
+}
+
+impl S3 {
+    /// The bucket's region, where none was named AWS's own default.
+    pub fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or("us-east-1")
+    }
+
+    /// The service: the endpoint that was named, else AWS in the bucket's region. Without a slash at the end; the bucket is
+    /// the next part of the path.
+    pub fn endpoint(&self) -> String {
+        match &self.endpoint_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("https://s3.{}.amazonaws.com", self.region()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -337,22 +373,52 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_not_served_are_checked_and_refused() {
+    fn archives_and_buckets_are_read_and_checked() {
         let list = json!([
-            {"label": "t", "kind": "tarball", "config": {"url": "https://example.com/a.tgz", "sha256": "a".repeat(64)}},
-            {"label": "s", "kind": "s3", "config": {"bucket": "b", "prefix": "p/"}},
-            {"label": "u", "kind": "s3", "config": {"bucket": "b/c", "prefix": "p/", "endpoint_url": "http://a/"}},
+            {"label": "t", "kind": "tarball", "config": {"url": "https://example.com/a.tgz", "sha256": "A".repeat(64)}},
+            {"label": "s", "kind": "s3", "config": {"bucket": "my-bucket", "prefix": "p/", "credential": "c"}},
+            {"label": "r", "kind": "s3", "config": {
+                "bucket": "my-bucket", "prefix": "", "region": "eu-west-1", "endpoint_url": "https://s3.example.com/base/"}},
         ]);
+        let sources = parse(&list, "/sources", &AllowPrivate::default()).unwrap();
+        let Kind::Tarball(tarball) = &sources[0].kind else {
+            panic!("{sources:?}")
+        };
+        assert_eq!(tarball.sha256, Some("a".repeat(64)));
+        let (Kind::S3(aws), Kind::S3(other)) = (&sources[1].kind, &sources[2].kind) else {
+            panic!("{sources:?}")
+        };
+        assert_eq!(aws.endpoint(), "https://s3.us-east-1.amazonaws.com");
         assert_eq!(
-            pointers(&list),
-            [
-                "/sources/0/kind",
-                "/sources/1/kind",
-                "/sources/2/config/bucket",
-                "/sources/2/config/endpoint_url"
-            ]
+            (other.endpoint().as_str(), other.region()),
+            ("https://s3.example.com/base", "eu-west-1")
         );
-        assert!(faults(&list)[0].1.contains("not served yet"));
+        assert_eq!((sources[0].credential(), sources[1].credential()), (None, Some("c")));
+
+        let bad = |config: Value| pointers(&json!([{"label": "s", "kind": "s3", "config": config}]));
+        for (field, values) in [
+            ("bucket", vec!["b", "b/c", "..", "a..b", ".bc", "Bcd", "a b"]),
+            ("prefix", vec!["../x", "a/../b", "a/./b", "a\u{0}"]),
+            ("region", vec!["", "a.evil", "eu/west", "-x"]),
+            (
+                "endpoint_url",
+                vec![
+                    "http://a/",
+                    "https://127.0.0.1/",
+                    "https://u@a/",
+                    "https://a/?x=1",
+                    "https://a/#x",
+                ],
+            ),
+        ] {
+            for value in values {
+                let mut config = json!({"bucket": "my-bucket", "prefix": "p/"});
+                config[field] = value.into();
+                assert_eq!(bad(config), [format!("/sources/0/config/{field}")], "{value:?}");
+            }
+        }
+        let digest = json!([{"label": "t", "kind": "tarball", "config": {"url": "https://e.com/a", "sha256": "abc"}}]);
+        assert_eq!(pointers(&digest), ["/sources/0/config/sha256"]);
     }
 
     #[test]

@@ -67,4 +67,11 @@ impl BlobStore for MemoryBlobs {
         self.0.lock().expect("no holder of this lock panics").remove(key);
         Ok(())
     }
+
+    async fn delete_under(&self, folder: &str) -> Result<(), BlobError> {
+        let below = format!("{folder}/");
+        let mut blobs = self.0.lock().expect("no holder of this lock panics");
+        blobs.retain(|key, _| !key.starts_with(&below));
+        Ok(())
+    }
 }

@@ -148,6 +148,7 @@ impl Samples {
             log_bytes: lines.iter().map(|line| line.len() as u64).sum(),
             guard: None,
             piece: None,
+            ids: Vec::new(),
             artifacts: Vec::new(),
             usage: Vec::new(),
         }

@@ -5,6 +5,10 @@
 
 mod money;
 mod record;
+mod slice;
+mod store;
 
-pub use money::{BadPrice, Pico, Price, Prices};
+pub use money::{BadAmount, BadPrice, Pico, Price, Prices};
 pub use record::{ModelCall, Tokens, UsageEntry, UsageReport, UsageTotals};
+pub use slice::{Account, Amounts, Granted, Slice, draw, slice};
+pub use store::{BudgetStore, Draw, Drawn};

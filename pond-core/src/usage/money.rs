@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,30 @@ impl fmt::Display for Pico {
         }
         let digits = format!("{part:012}");
         write!(f, "{sign}{whole}.{}", digits.trim_end_matches('0'))
+    }
+}
+
+/// An amount that is no plain decimal of USD with at most twelve places.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a decimal amount of USD with at most 12 places")]
+pub struct BadAmount;
+
+/// Reads what is printed: not below zero, exact.
+impl FromStr for Pico {
+    type Err = BadAmount;
+
+    fn from_str(text: &str) -> Result<Self, BadAmount> {
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty() || part.len() > 12 || !digits(whole) || !digits(part) || text.ends_with('.') {
+            return Err(BadAmount);
+        }
+        let part: u64 = format!("{part:0<12}").parse().map_err(|_| BadAmount)?;
+        let whole: u64 = whole.parse().map_err(|_| BadAmount)?;
+        let pico = whole.checked_mul(PICO_PER_USD).and_then(|pico| pico.checked_add(part));
+        pico.and_then(|pico| i64::try_from(pico).ok())
+            .map(Self)
+            .ok_or(BadAmount)
     }
 }
 
@@ -162,6 +187,16 @@ mod tests {
             (-20, "-0.00000000002"),
         ] {
             assert_eq!(Pico(pico).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn amounts_read_back_and_nothing_else_does() {
+        for pico in [0, 1, 1_500_000_000_000, i64::MAX] {
+            assert_eq!(Pico(pico).to_string().parse(), Ok(Pico(pico)));
+        }
+        for bad in ["", "-1", ".5", "1.", "1e3", "0.0000000000001", "99999999999"] {
+            assert_eq!(bad.parse::<Pico>(), Err(BadAmount), "{bad}");
         }
     }
 

@@ -113,6 +113,8 @@ fn sum<'a>(entries: impl Iterator<Item = &'a UsageEntry>) -> UsageTotals {
 /// One call of a model, as the broker saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelCall {
+    /// Its own: one that was told before under the same claim is not counted twice.
+    pub id: uuid::Uuid,
     /// When it began.
     pub at: crate::clock::Timestamp,
     /// The provider.

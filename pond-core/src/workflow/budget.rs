@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::body::Object;
-use crate::usage::{Pico, Price, UsageTotals};
+use crate::usage::{Pico, Price, Slice, UsageTotals};
 
 /// The most that may be spent; a limit that is absent does not bind. Attempts add up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,15 @@ impl Budget {
         self.usd.is_some() || self.tokens.is_some() || self.calls.is_some()
     }
 
+    /// The bounds on model calls.
+    pub fn slice(&self) -> Slice {
+        Slice {
+            usd: self.usd,
+            tokens: self.tokens,
+            calls: self.calls,
+        }
+    }
+
     /// How long it may take.
     pub fn wall(&self) -> Option<Duration> {
         self.wall_sec.map(Duration::from_secs)
@@ -55,6 +64,17 @@ impl Budget {
         }
         let calls = self.calls.filter(|limit| spent.calls > *limit)?;
         Some(format!("{} calls were made of {calls}", spent.calls))
+    }
+
+    /// What was spent of each limit, as a failure's message tells it where none was crossed; none when nothing binds.
+    pub fn spent(&self, spent: &UsageTotals) -> Option<String> {
+        let usd = self.usd.map(|usd| format!("{} of {usd} USD", spent.cost));
+        let tokens = self
+            .tokens
+            .map(|limit| format!("{} tokens of {limit}", spent.tokens.total()));
+        let calls = self.calls.map(|limit| format!("{} calls of {limit}", spent.calls));
+        let told: Vec<String> = [usd, tokens, calls].into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join(", "))
     }
 
     /// Reads the object `{usd?, tokens?, calls?, wall_sec?}`, each above 0.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Budget;
 use crate::runs::executors::Executor;
 
 /// One stage.
@@ -20,6 +21,8 @@ pub struct Stage {
     pub timeout: Option<Duration>,
     /// Whether its failure counts as success for the run and for its successors.
     pub continue_on_error: bool,
+    /// What it may spend.
+    pub budget: Budget,
 }
 
 /// A checked workflow: stages in array order, each with its predecessors.

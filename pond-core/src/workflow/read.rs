@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Definition, Stage, order};
+use super::{Budget, Definition, Stage, order};
 use crate::body::{Faults, Object};
 use crate::runs::executors::{self, Executor};
 
@@ -16,7 +16,7 @@ pub const MAX_STAGES: usize = 500;
 pub const MAX_DEFINITION_BYTES: usize = 1 << 20;
 
 /// Fields that the language has and this version does not serve yet: refused, so that nobody relies on them in silence.
-const NOT_YET: [&str; 3] = ["retries", "when", "budget"];
+const NOT_YET: [&str; 2] = ["retries", "when"];
 
 /// Reads and checks a definition. `None` when it has faults.
 pub fn read(definition: &Value, faults: &Faults) -> Option<Definition> {
@@ -101,6 +101,7 @@ fn read_stage(index: usize, stage: &Value, faults: &Faults) -> Option<Stage> {
     let category = object.text("category").map(ToOwned::to_owned);
     let timeout = object.integer("timeout_sec", 1..=86_400).map(Duration::from_secs);
     let continue_on_error = object.boolean("continue_on_error").unwrap_or(false);
+    let budget = object.object("budget").map(Budget::read).unwrap_or_default();
     for field in NOT_YET {
         if object.optional(field).is_some() {
             object.fault(field, "is not served by this version of Pond");
@@ -116,6 +117,7 @@ fn read_stage(index: usize, stage: &Value, faults: &Faults) -> Option<Stage> {
         executor: executor?,
         timeout,
         continue_on_error,
+        budget,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Admin config: credentials, harnesses, models and variables. A POST replaces; `project_id` makes an entry that shadows
+//! Admin config: credentials, egress rules, harnesses, models and variables. A POST replaces; `project_id` makes an entry that shadows
 //! the org's of the same name.
 
 use std::collections::BTreeMap;
@@ -86,6 +86,63 @@ pub struct Credential {
 pub struct CredentialList {
     /// The credentials.
     pub credentials: Vec<Credential>,
+    /// Where the next page begins; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+open_enum! {
+    /// What an egress rule says of its hosts.
+    EgressAction {
+        /// They may be reached.
+        Allow = "allow",
+        /// They may not.
+        Deny = "deny",
+    }
+}
+
+/// The body of `POST /v1/admin/egress`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PutEgressRule {
+    /// A host, or `.suffix` for its sub-domains, with an optional `:port`; without one 443 and 80.
+    pub host: String,
+    /// `allow` or `deny`; left out: `allow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<EgressAction>,
+    /// Whether a plain connection may be turned into another protocol; left out: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<bool>,
+    /// The project; left out: the org.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<String>,
+}
+
+/// A rule of where sandboxes may connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EgressRule {
+    /// Its hosts, in the one spelling of the rule: lower case, IDNA-encoded, a suffix with its dot alone.
+    pub host: String,
+    /// What it says of them.
+    pub action: EgressAction,
+    /// Whether a plain connection may be turned into another protocol.
+    #[serde(default)]
+    pub upgrade: bool,
+    /// Where it stands.
+    pub scope: Scope,
+    /// The project; null for the org.
+    pub project_id: Option<String>,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+/// A page of egress rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EgressRuleList {
+    /// The rules.
+    pub rules: Vec<EgressRule>,
     /// Where the next page begins; null at the end.
     pub next_cursor: Option<String>,
 }

@@ -23,8 +23,9 @@ mod workflow;
 pub use artifacts::{Artifact, ArtifactList};
 pub use audit::{AuditEntry, AuditFlaw, AuditList, AuditVerification};
 pub use config::{
-    Credential, CredentialList, Harness, HarnessFile, HarnessFromPreset, HarnessList, HarnessPreset, HarnessPresetList,
-    Model, ModelList, PutCredential, PutHarness, PutModel, PutVariable, Scope, Variable, VariableList,
+    Credential, CredentialList, EgressAction, EgressRule, EgressRuleList, Harness, HarnessFile, HarnessFromPreset,
+    HarnessList, HarnessPreset, HarnessPresetList, Model, ModelList, PutCredential, PutEgressRule, PutHarness,
+    PutModel, PutVariable, Scope, Variable, VariableList,
 };
 pub use events::{Event, EventBody, StatusChange, StatusScope};
 pub use health::{Health, Principal, PrincipalKind, Whoami};

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{audit, completions, credential, harness, keys, model, project, run, variable};
+use super::{audit, completions, credential, egress, harness, keys, model, project, run, variable};
 use crate::Secret;
 
 /// How to reach the server, and how to answer.
@@ -48,6 +48,8 @@ pub enum ClientVerb {
     Run(Connected<run::RunArgs>),
     /// Keys of model providers, git hosts and object stores
     Credential(Connected<credential::CredentialArgs>),
+    /// Where sandboxes may connect to
+    Egress(Connected<egress::EgressArgs>),
     /// How agents are started
     Harness(Connected<harness::HarnessArgs>),
     /// Models, their credentials and prices
@@ -74,6 +76,7 @@ impl ClientVerb {
         match self {
             Self::Run(verb) => &verb.connection,
             Self::Credential(verb) => &verb.connection,
+            Self::Egress(verb) => &verb.connection,
             Self::Harness(verb) => &verb.connection,
             Self::Model(verb) => &verb.connection,
             Self::Variable(verb) => &verb.connection,

@@ -12,6 +12,7 @@ mod completions;
 mod connect;
 mod console;
 mod credential;
+mod egress;
 mod exit;
 mod harness;
 mod io;
@@ -53,6 +54,7 @@ async fn dispatch(verb: ClientVerb, program: Program, console: &mut Console) -> 
     match verb {
         ClientVerb::Run(Connected { connection, args }) => run::run(args, &connection, console).await,
         ClientVerb::Credential(Connected { connection, args }) => credential::run(args, &connection, console).await,
+        ClientVerb::Egress(Connected { connection, args }) => egress::run(args, &connection, console).await,
         ClientVerb::Harness(Connected { connection, args }) => harness::run(args, &connection, console).await,
         ClientVerb::Model(Connected { connection, args }) => model::run(args, &connection, console).await,
         ClientVerb::Variable(Connected { connection, args }) => variable::run(args, &connection, console).await,

@@ -366,7 +366,7 @@ async fn every_noun_reaches_its_route() {
         "provider": "p", "model_id": "m", "credential_name": "c", "input_cost_per_mtok": 3.0,
         "output_cost_per_mtok": null, "cache_read_cost_per_mtok": null, "cache_write_cost_per_mtok": null,
         "name": "N", "value": "v", "scope": "org", "project_id": null, "updated_at": "2030-01-01T00:00:00.000Z",
-        "id": "i", "slug": "s", "created_at": "2030-01-01T00:00:00.000Z",
+        "id": "i", "slug": "s", "created_at": "2030-01-01T00:00:00.000Z", "host": ".example.com", "action": "allow",
     });
     for (words, route, body) in [
         (
@@ -395,6 +395,16 @@ async fn every_noun_reaches_its_route() {
             vec!["harness", "from-preset", "codex", "--key", "c"],
             "/v1/admin/harnesses/from-preset",
             json!({"preset": "codex", "key": "c"}),
+        ),
+        (
+            vec!["egress", "set", ".example.com"],
+            "/v1/admin/egress",
+            json!({"host": ".example.com", "action": "allow", "upgrade": false}),
+        ),
+        (
+            vec!["egress", "set", "x.test:8443", "--action", "deny", "--upgrade"],
+            "/v1/admin/egress",
+            json!({"host": "x.test:8443", "action": "deny", "upgrade": true}),
         ),
         (
             vec!["variable", "set", "N", "v"],

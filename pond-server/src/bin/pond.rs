@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use pond_sdk::cli::{self, ClientVerb, Io};
 use pond_server::program::{self, doctor};
 use pond_server::settings::{Environment, Role};
+use pond_worker::cli::{self as pool, OrchestratorVerb, SwarmVerb, WorkerArgs};
 use tokio::sync::mpsc;
 
 /// Runs coding agents on your code, safely
@@ -35,8 +36,27 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Relay between a server and workers
+    #[command(subcommand)]
+    Orchestrator(OrchestratorVerb),
+    /// Run jobs on this host
+    Worker(Box<WorkerArgs>),
+    /// Orchestrator and worker under one name
+    #[command(subcommand)]
+    Swarm(SwarmVerb),
     #[command(flatten)]
     Client(Box<ClientVerb>),
+}
+
+impl Verb {
+    /// Orchestrator and worker can be asked for by two names each.
+    fn of_one_name(self) -> Self {
+        match self {
+            Self::Orchestrator(verb) => Self::Swarm(verb.into()),
+            Self::Worker(args) => Self::Swarm(SwarmVerb::Worker(args)),
+            other => other,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,9 +67,14 @@ struct Serving {
 }
 
 fn main() {
-    let verb = Pond::parse().verb;
+    let verb = Pond::parse().verb.of_one_name();
+    if let Verb::Swarm(verb) = &verb
+        && let Err(refused) = pool::hide_secrets(verb)
+    {
+        exit(i32::from(refused.code()));
+    }
     let environment = program::environment();
-    let quiet = !matches!(verb, Verb::Up(_) | Verb::Server(_));
+    let quiet = !matches!(verb, Verb::Up(_) | Verb::Server(_) | Verb::Swarm(_));
     program::install(&environment, if quiet { "error" } else { "info" });
     let runtime = tokio::runtime::Runtime::new().expect("a runtime: without threads there is nothing to do");
     let code = runtime.block_on(run(verb, environment));
@@ -64,8 +89,15 @@ async fn run(verb: Verb, environment: Environment) -> u8 {
         #[cfg(feature = "demo")]
         Verb::Demo { keep } => pond_server::demo::run(&environment, keep).await,
         Verb::Doctor { json } => examine(&environment, json).await,
+        Verb::Orchestrator(verb) => swarm(verb.into(), &environment).await,
+        Verb::Worker(args) => swarm(SwarmVerb::Worker(args), &environment).await,
+        Verb::Swarm(verb) => swarm(verb, &environment).await,
         Verb::Client(verb) => client(*verb, environment).await,
     }
+}
+
+async fn swarm(verb: SwarmVerb, environment: &Environment) -> u8 {
+    pool::run(verb, environment, program::told_to_stop()).await.code()
 }
 
 async fn examine(environment: &Environment, json: bool) -> u8 {

@@ -160,14 +160,15 @@ async fn answer(State(model): State<Arc<Model>>, request: Request) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     record(&model, format!("{} {}", head.method, head.uri), &head.headers, &body);
     let path = head.uri.path();
-    let Some(wire) = wire::at(&head.method, path) else {
+    let query = head.uri.query().unwrap_or("");
+    let Some(wire::Asked { wire, model: named }) = wire::at(&head.method, path, query) else {
         let text = json!({"error": {"type": "not_found_error", "message": "no such path"}});
         return (StatusCode::NOT_FOUND, axum::Json(text)).into_response();
     };
     if !has_key(&head.headers) {
         return error(wire, StatusCode::UNAUTHORIZED, "authentication_error");
     }
-    let Some(name) = body["model"].as_str().map(str::to_owned) else {
+    let Some(name) = named.or_else(|| body["model"].as_str().map(str::to_owned)) else {
         return match wire {
             Wire::Models => axum::Json(json!({"object": "list", "data": []})).into_response(),
             _ => error(wire, StatusCode::BAD_REQUEST, "invalid_request_error"),
@@ -176,6 +177,7 @@ async fn answer(State(model): State<Arc<Model>>, request: Request) -> Response {
     match wire {
         Wire::Models => axum::Json(json!({"object": "list", "data": []})).into_response(),
         Wire::CountTokens => axum::Json(json!({"input_tokens": body.to_string().len() / 4})).into_response(),
+        Wire::GeminiTokens => axum::Json(json!({"totalTokens": body.to_string().len() / 4})).into_response(),
         Wire::Embeddings => embed(&model, &name, &body),
         Wire::Talk(wire) => talk(&model, wire, name, &body).await,
     }
@@ -194,7 +196,9 @@ fn record(model: &Model, target: String, headers: &HeaderMap, body: &Value) {
 }
 
 fn has_key(headers: &HeaderMap) -> bool {
-    let bare = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let bare = ["x-api-key", "x-goog-api-key"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok());
     let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -236,14 +240,15 @@ async fn talk(model: &Model, wire: wire::Talk, name: String, body: &Value) -> Re
         Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
         _ => {}
     }
-    model.book().bills.entry(name.clone()).or_default().add(&turn.counts);
+    let counts = wire.told(turn.counts);
+    model.book().bills.entry(name.clone()).or_default().add(&counts);
     let answer = wire::Answer {
         model: &name,
         id: index,
         turn,
         usage_asked: wire::usage_asked(body),
     };
-    if body["stream"].as_bool() == Some(true) {
+    if wire.streams(body) {
         streamed(wire, &answer)
     } else {
         whole(wire, &answer)
@@ -285,10 +290,7 @@ fn streamed(wire: wire::Talk, answer: &wire::Answer<'_>) -> Response {
         _ => Body::from_stream(stream::iter(events).map(Bytes::from).map(Ok::<_, Infallible>)),
     };
     (
-        [(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/event-stream; charset=utf-8"),
-        )],
+        [(header::CONTENT_TYPE, HeaderValue::from_static(wire.stream_type()))],
         body,
     )
         .into_response()

@@ -49,7 +49,7 @@ async fn c17_21_usage_equals_the_providers_own_bill_on_every_wire_streamed_and_n
         let mut world = World::start(wire, Script { turns }).await;
         for stream in [false, true] {
             for body in [wire.asking("hello", stream), wire.asking_again(stream)] {
-                let answer = world.post(wire.path(), &body).await;
+                let answer = world.post(wire.path(stream), &body).await;
                 assert_eq!(answer.status, 200, "{}: {}", wire.provider, answer.text());
                 assert_eq!(answer.is_stream(), stream, "{}", wire.provider);
             }
@@ -65,6 +65,20 @@ async fn c17_21_usage_equals_the_providers_own_bill_on_every_wire_streamed_and_n
 }
 
 #[tokio::test]
+async fn c17_21_a_stream_that_is_an_array_is_counted_like_one_of_events() {
+    let wire = Wire::named("gemini");
+    let turn = Turn::text(&"word ".repeat(40)).billed(counts());
+    let mut world = World::start(wire, Script { turns: vec![turn] }).await;
+    let path = "/v1beta/models/scripted-1:streamGenerateContent";
+    let answer = world.post(path, &wire.asking("hello", true)).await;
+    let parts: Vec<serde_json::Value> = serde_json::from_slice(&answer.body).expect("an array");
+    assert!(parts.len() > 3, "{}", answer.text());
+    let calls = world.calls(1).await;
+    assert_eq!(sum(&calls), world.model.bill());
+    assert!(!calls[0].estimated);
+}
+
+#[tokio::test]
 async fn chat_streams_show_usage_only_to_a_client_that_asked() {
     let wire = Wire::named("openai_compatible");
     let mut world = World::start(
@@ -75,9 +89,9 @@ async fn chat_streams_show_usage_only_to_a_client_that_asked() {
     )
     .await;
     let mut asking = wire.asking("hi", true);
-    let without = world.post(wire.path(), &asking).await.text();
+    let without = world.post(wire.path(true), &asking).await.text();
     asking["stream_options"] = json!({"include_usage": true});
-    let with = world.post(wire.path(), &asking).await.text();
+    let with = world.post(wire.path(true), &asking).await.text();
     assert!(!without.contains("\"usage\":{"), "{without}");
     assert!(with.contains("\"usage\":{"), "{with}");
     assert!(without.ends_with("data: [DONE]\n\n") && with.ends_with("data: [DONE]\n\n"));
@@ -99,7 +113,10 @@ async fn an_openrouter_credential_with_its_key_alone_is_served_and_counted() {
         },
     )
     .await;
-    assert_eq!(world.post(wire.path(), &wire.asking("hi", false)).await.status, 200);
+    assert_eq!(
+        world.post(wire.path(false), &wire.asking("hi", false)).await.status,
+        200
+    );
     assert_eq!(sum(&world.calls(1).await), world.model.bill());
 }
 
@@ -130,7 +147,7 @@ async fn a_stream_that_breaks_off_is_estimated_and_broken_for_the_client_too() {
             .billed(counts())
             .faulty(Fault::Cut { events: 12 });
         let mut world = World::start(wire, Script { turns: vec![turn] }).await;
-        let answer = world.post(wire.path(), &wire.asking("hello", true)).await;
+        let answer = world.post(wire.path(true), &wire.asking("hello", true)).await;
         assert!(answer.broken, "{}", wire.provider);
         let call = world.calls(1).await.remove(0);
         assert!(
@@ -152,7 +169,13 @@ async fn answers_that_are_no_json_pass_and_are_estimated() {
         )
         .await;
         for stream in [false, true] {
-            assert_eq!(world.post(wire.path(), &wire.asking("hello", stream)).await.status, 200);
+            assert_eq!(
+                world
+                    .post(wire.path(stream), &wire.asking("hello", stream))
+                    .await
+                    .status,
+                200
+            );
         }
         assert!(
             world.calls(2).await.iter().all(|call| call.estimated),
@@ -173,7 +196,7 @@ async fn an_endless_answer_ends_with_the_client_and_is_estimated() {
         )
         .await;
         world
-            .hang_up_after(wire.path(), &wire.asking("hello", true), 4096)
+            .hang_up_after(wire.path(true), &wire.asking("hello", true), 4096)
             .await;
         let call = world.calls(1).await.remove(0);
         assert!(call.estimated && call.tokens.output > 20, "{}: {call:?}", wire.provider);
@@ -186,7 +209,7 @@ async fn a_client_that_hangs_up_before_the_answer_is_recorded() {
     let turn = Turn::text("late").faulty(Fault::Delay(Duration::from_secs(600)));
     let mut world = World::start(wire, Script { turns: vec![turn] }).await;
     world
-        .hang_up_once_asked(wire.path(), &wire.asking("hello", false))
+        .hang_up_once_asked(wire.path(false), &wire.asking("hello", false))
         .await;
     let call = world.calls(1).await.remove(0);
     assert_eq!((call.status, call.estimated), (499, true));
@@ -197,7 +220,7 @@ async fn a_providers_refusal_passes_in_its_own_shape_and_is_not_billed() {
     for wire in WIRES {
         let turn = Turn::text("x").faulty(Fault::Status { status: 429, times: 1 });
         let mut world = World::start(wire, Script { turns: vec![turn] }).await;
-        let answer = world.post(wire.path(), &wire.asking("hello", true)).await;
+        let answer = world.post(wire.path(true), &wire.asking("hello", true)).await;
         assert_eq!(
             (answer.status, answer.json()["error"]["type"].as_str()),
             (429, Some("scripted_error"))
@@ -392,7 +415,7 @@ async fn a_call_costs_what_its_tokens_cost() {
         },
     )
     .await;
-    world.post(wire.path(), &wire.asking("hello", true)).await;
+    world.post(wire.path(true), &wire.asking("hello", true)).await;
     let call = world.calls(1).await.remove(0);
     let price = |price| Price::parse(price).ok();
     let prices = Prices {

@@ -74,6 +74,7 @@ fn table() -> Routes {
     r.post("/v1/runs/{id}/retry", WriteRuns, runs::retry).creates().gives::<api::Run>(201).about("Starts a new run like this one, on the same resolved sources");
     // Admin config
     admin::entries::<api::Credential>(&mut r, "/v1/admin/credentials", "/v1/admin/credentials/{name}");
+    admin::entries::<api::EgressRule>(&mut r, "/v1/admin/egress", "/v1/admin/egress/{name}");
     admin::entries::<api::Harness>(&mut r, "/v1/admin/harnesses", "/v1/admin/harnesses/{name}").up_to(LARGE);
     admin::entries::<api::Model>(&mut r, "/v1/admin/models", "/v1/admin/models/{name}");
     admin::entries::<api::Variable>(&mut r, "/v1/admin/variables", "/v1/admin/variables/{name}");
@@ -106,6 +107,8 @@ fn table() -> Routes {
     r.post("/v1/orch/enrollment/consume", Orchestrator, pool::consume).takes::<api::Enroll>().gives::<api::Enrolled>(200).about("Lets a worker in by its code, and pins its keys");
     r.post("/v1/orch/jobs/{id}/state", Orchestrator, pool::state).takes::<api::JobState>().gives::<api::Acknowledged>(200).about("Tells how a job stands");
     r.post("/v1/orch/jobs/{id}/chunk", Orchestrator, pool::chunk).takes::<api::LogChunk>().up_to(CHUNK).gives::<api::Acknowledged>(200).about("Adds log lines of a job");
+    r.post("/v1/orch/jobs/{id}/budget", Orchestrator, pool::budget).takes::<api::DrawBudget>().gives::<api::DrawnBudget>(200).about("Draws a slice of the budgets of a job's run and stage");
+    r.post("/v1/orch/jobs/{id}/telemetry", Orchestrator, pool::telemetry).takes::<api::TelemetryBatch>().gives::<api::Acknowledged>(200).about("Tells of model calls; an event that was told before is ignored");
     r.post("/v1/orch/jobs/{id}/artifacts", Orchestrator, pool::artifact).query(pool::ARTIFACT).gives::<api::Acknowledged>(200).about("Keeps a file of a job: raw bytes with X-Content-SHA256");
     r.post("/v1/orch/seal", Orchestrator, pool::seal).takes::<api::OfJob>().gives::<api::SealedBox>(200).about("Seals a job's secrets to its worker");
     r.post("/v1/orch/bundle/token", Orchestrator, pool::bundle_token).takes::<api::OfJob>().gives::<api::BundleToken>(200).about("Offers the sources of a job");
@@ -117,6 +120,6 @@ fn table() -> Routes {
     r.get("/health/live", Open, health::live).gives::<api::Health>(200).about("Whether the process answers");
     r.get("/health/ready", Open, health::ready).gives::<api::Health>(200).about("Whether the store answers");
     r.get("/metrics", Metrics, metrics::metrics).streams("text/plain").about("Counters, as Prometheus text");
-    // Next: /v1/admin/{egress,backup,keyring}, runs/{id}/{egress,reach,receipt}.
+    // Next: /v1/admin/{backup,keyring}, runs/{id}/{egress,reach,receipt}.
     r
 }

@@ -2,6 +2,7 @@
 
 use pond_core::EngineSettings;
 use pond_core::outbound::AllowPrivate;
+use pond_core::runs::Retention;
 use pond_core::sources::Caps;
 use pond_core::usage::{Pico, Price};
 
@@ -9,6 +10,7 @@ use super::reader::Reader;
 use super::store::StoreSettings;
 
 const DAY: u64 = 86_400;
+const RETENTION_DAYS: u64 = 90;
 /// Below it a heartbeat that is a little late would lose its lease.
 const MIN_LEASE: u64 = 6;
 
@@ -31,6 +33,7 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
         default.project_max_queued.into(),
         1..=1_000_000,
     );
+    let retention = reader.number("POND_RETENTION_DAYS", RETENTION_DAYS, 1..=36_500);
     let attempts = reader.number("POND_MAX_ATTEMPTS", default.max_attempts.into(), 1..=100);
     EngineSettings {
         takeover: default.takeover,
@@ -48,6 +51,7 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
         max_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         worker_offline: reader.seconds("POND_WORKER_OFFLINE_SEC", default.worker_offline, 1..=DAY),
         log_cap: reader.bytes("POND_LOG_MAX_BYTES", default.log_cap),
+        retention: Retention::days(u32::try_from(retention).unwrap_or(u32::MAX)),
         artifact_cap: reader.bytes("POND_ARTIFACT_MAX_BYTES", default.artifact_cap),
         require_sandbox: reader
             .boolean("POND_REQUIRE_SANDBOX")

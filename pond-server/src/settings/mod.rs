@@ -4,6 +4,7 @@
 //! once. An unknown `POND_*` is a warning, and so is one that this version does not serve yet, unless it guards something:
 //! who sets that one relies on it.
 
+mod bucket;
 mod engine;
 mod reader;
 mod server;
@@ -101,11 +102,14 @@ impl Settings {
     /// All bad settings.
     pub fn read(environment: &Environment, role: Role) -> Result<Self, Vec<BadSetting>> {
         let mut reader = Reader::new(environment);
-        let store = store::read(&mut reader);
+        let mut store = store::read(&mut reader);
         let server = server::read(&mut reader);
         let engine = engine::read(&mut reader, &store);
         let shell = shell::read(&mut reader);
         let sources = sources::read(&mut reader, &engine);
+        if let Blobs::Bucket(place) = &mut store.blobs {
+            place.extra_ca.clone_from(&sources.dialer.extra_ca);
+        }
         let pool = worker::read(&mut reader, role, &sources, &engine);
         refuse_unserved_guards(&mut reader);
         if store.is_shared() && server.service_token.is_none() {
@@ -114,7 +118,8 @@ impl Settings {
                 "is required with postgres://, as several servers share it",
             );
         }
-        let warnings = odd(environment, &reader);
+        let mut warnings = odd(environment, &reader);
+        warnings.extend(store.blobs.warning());
         reader.done()?;
         Ok(Self {
             server,
@@ -130,9 +135,6 @@ impl Settings {
 
 /// What limits spending, trust or keeping, and would be silently missing.
 fn refuse_unserved_guards(reader: &mut Reader<'_>) {
-    if reader.text("POND_RETENTION_DAYS").is_some() {
-        reader.bad("POND_RETENTION_DAYS", NOT_SERVED);
-    }
     if reader.boolean("POND_REQUIRE_RECEIPT") == Some(true) {
         reader.bad("POND_REQUIRE_RECEIPT", NOT_SERVED);
     }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use pond_core::sealing::Keyring;
 use pond_core::secret::{Secret, SecretBytes};
-use pond_store::StoreUrl;
+use pond_store::{S3Place, StoreUrl};
 use url::Url;
 
+use super::bucket;
 use super::reader::Reader;
 use crate::key_command::KeyCommand;
 
@@ -24,12 +25,26 @@ pub struct StoreSettings {
 }
 
 /// Where blobs are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Blobs {
     /// In memory, beside a database in memory.
     Memory,
     /// In a folder.
     Folder(PathBuf),
+    /// In a bucket.
+    Bucket(S3Place),
+}
+
+impl Blobs {
+    /// What is odd about the place.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self {
+            Self::Bucket(place) if bucket::is_plain(place) => {
+                Some("AWS_ENDPOINT_URL is http: artifacts and bundles travel in clear".into())
+            }
+            Self::Memory | Self::Folder(_) | Self::Bucket(_) => None,
+        }
+    }
 }
 
 /// Where the root key comes from.
@@ -113,6 +128,7 @@ fn parsed(reader: &mut Reader<'_>, name: &str, text: &Secret) -> RootKey {
     }
 }
 
+/// Where blobs are. A bucket that does not read is told as bad, and what stands for it is never used.
 fn blobs(reader: &mut Reader<'_>, state_dir: &std::path::Path, url: &StoreUrl) -> Blobs {
     let shared = reader.boolean("POND_BLOB_SHARED").unwrap_or(false);
     let folder = |text: &str| {
@@ -122,11 +138,9 @@ fn blobs(reader: &mut Reader<'_>, state_dir: &std::path::Path, url: &StoreUrl) -
             .to_file_path()
             .ok()
     };
-    let given = reader.text("POND_BLOB_URL");
-    let given = match given {
+    let given = match reader.text("POND_BLOB_URL") {
         Some(text) if text.starts_with("s3://") => {
-            reader.bad("POND_BLOB_URL", "s3:// is not served by this version: use file:///…");
-            None
+            return bucket::read(reader, text).map_or(Blobs::Memory, Blobs::Bucket);
         }
         Some(_) => reader.parsed("POND_BLOB_URL", folder, "file:///… or s3://bucket/prefix"),
         None => None,

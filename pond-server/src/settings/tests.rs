@@ -36,7 +36,7 @@ fn c17_81_each_bad_setting_is_named_and_never_told() {
         ("POND_DATABASE_URL", &["CANARY", "mysql://CANARY", "sqlite://"]),
         ("POND_MASTER_KEY", &["CANARY", "QUFB"]),
         ("POND_SOURCE_KEY", &["CANARY"]),
-        ("POND_BLOB_URL", &["CANARY", "https://CANARY", "s3://CANARY"]),
+        ("POND_BLOB_URL", &["CANARY", "https://CANARY"]),
         ("POND_BLOB_SHARED", &["yes"]),
         ("POND_REQUIRE_SANDBOX", &["no", "CANARY"]),
         ("POND_EMBEDDED_POOL", &["on"]),
@@ -62,13 +62,14 @@ fn c17_81_each_bad_setting_is_named_and_never_told() {
         ("POND_SOURCE_MAX_FILES", &["0"]),
         (
             "POND_OUTBOUND_ALLOW_PRIVATE",
-            &["CANARY", "*:80", "x=CANARY:80", "10.0.0.1"],
+            &["CANARY", "*:80", "x=CANARY:80", "10.0.0.1", "model=CANARY:80"],
         ),
         ("POND_MODEL_ALLOW_PRIVATE", &["CANARY", "git=CANARY:80"]),
         ("POND_RESOLVER", &["CANARY", "127.0.0.1"]),
         ("POND_EXTRA_CA_FILE", &["/nowhere/CANARY"]),
         ("POND_LOG_MAX_BYTES", &["0"]),
         ("POND_ARTIFACT_MAX_BYTES", &["0"]),
+        ("POND_RETENTION_DAYS", &["0", "-1", "CANARY", "1.5", "99999999"]),
     ];
     for (variable, values) in bad {
         for value in *values {
@@ -95,17 +96,99 @@ fn c17_109_several_servers_need_what_they_share() {
     assert_eq!(read(&[url, key, token, blobs]).err().unwrap(), ["POND_BLOB_URL"]);
     assert_eq!(read(&[url, key, token]).err().unwrap(), ["POND_BLOB_URL"]);
     let settings = read(&[url, key, token, blobs, shared]).unwrap();
-    assert_eq!(settings.store.blobs, Blobs::Folder("/srv/blobs".into()));
+    assert!(matches!(settings.store.blobs, Blobs::Folder(ref folder) if folder.as_os_str() == "/srv/blobs"));
     assert!(!format!("{settings:?}").contains("CANARY"));
 }
 
 #[test]
-fn a_guard_that_is_not_served_stops_the_start() {
-    for (variable, value) in [
-        ("POND_RETENTION_DAYS", "30"),
-        ("POND_REQUIRE_RECEIPT", "true"),
-        ("POND_REQUIRE_RECEIPT", "CANARY"),
+fn c17_109_a_bucket_is_shared_by_nature() {
+    let postgres = ("POND_DATABASE_URL", "postgres://u:CANARY@h/db");
+    let server = [
+        postgres,
+        ("POND_MASTER_KEY", KEY),
+        ("POND_SERVICE_TOKEN", "a-token-of-the-service"),
+    ];
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "AKIDCANARY"),
+        ("AWS_SECRET_ACCESS_KEY", "CANARY-secret"),
+    ];
+    let bucket = ("POND_BLOB_URL", "s3://my-bucket/pond/blobs/");
+    let all: Vec<_> = server.into_iter().chain(keys).chain([bucket]).collect();
+    let settings = read(&all).unwrap();
+    let Blobs::Bucket(place) = &settings.store.blobs else {
+        panic!("a bucket")
+    };
+    assert_eq!(
+        (place.bucket.as_str(), place.prefix.as_str(), place.region.as_str()),
+        ("my-bucket", "pond/blobs", "us-east-1")
+    );
+    assert_eq!(
+        (place.secret_access_key.expose(), settings.warnings.len()),
+        ("CANARY-secret", 0)
+    );
+    assert!(!format!("{settings:?}").contains("CANARY"));
+
+    let with = |more: &[(&'static str, &'static str)]| {
+        read(
+            &keys
+                .into_iter()
+                .chain([bucket])
+                .chain(more.iter().copied())
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(
+        read(&[bucket]).err().unwrap(),
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    );
+    assert_eq!(with(&[("AWS_REGION", "CANARY REGION")]).err().unwrap(), ["AWS_REGION"]);
+    for endpoint in ["CANARY", "ftp://CANARY", "https://u:CANARY@h", "https://h/?CANARY"] {
+        assert_eq!(
+            with(&[("AWS_ENDPOINT_URL", endpoint)]).err().unwrap(),
+            ["AWS_ENDPOINT_URL"],
+            "{endpoint}"
+        );
+    }
+    for url in [
+        "s3://",
+        "s3://CANARY",
+        "s3://my-bucket/a b",
+        "s3://my-bucket//a",
+        "s3://my-bucket/../a",
+        "s3://my-bucket/a?x",
     ] {
+        assert_eq!(
+            read(&[keys[0], keys[1], ("POND_BLOB_URL", url)]).err().unwrap(),
+            ["POND_BLOB_URL"],
+            "{url}"
+        );
+    }
+    assert_eq!(
+        with(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:8333")]).unwrap().warnings,
+        [""; 0]
+    );
+    assert_eq!(
+        with(&[("AWS_ENDPOINT_URL_S3", "http://storage.test")])
+            .unwrap()
+            .warnings
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn logs_and_artifacts_are_kept_ninety_days_unless_told() {
+    use pond_core::runs::Retention;
+    assert_eq!(read(&[]).unwrap().engine.retention, Retention::days(90));
+    assert_eq!(
+        read(&[("POND_RETENTION_DAYS", "7")]).unwrap().engine.retention,
+        Retention::days(7)
+    );
+}
+
+#[test]
+fn a_guard_that_is_not_served_stops_the_start() {
+    for (variable, value) in [("POND_REQUIRE_RECEIPT", "true"), ("POND_REQUIRE_RECEIPT", "CANARY")] {
         assert_eq!(read(&[(variable, value)]).err().unwrap(), [variable]);
     }
     assert!(read(&[("POND_REQUIRE_RECEIPT", "false")]).unwrap().warnings.is_empty());

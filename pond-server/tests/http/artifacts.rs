@@ -50,6 +50,10 @@ impl BlobStore for Endless {
     async fn delete(&self, _: &str) -> Result<(), BlobError> {
         Ok(())
     }
+
+    async fn delete_under(&self, _: &str) -> Result<(), BlobError> {
+        Ok(())
+    }
 }
 
 async fn with_large() -> (World, String, Arc<AtomicU64>) {

@@ -48,6 +48,8 @@ fn may_call(route: &str) -> Option<&'static [&'static str]> {
         | "GET /v1/runs/{id}/artifacts/{name}" => RUN,
         "GET /v1/admin/credentials" | "POST /v1/admin/credentials" => &["admin"],
         "GET /v1/admin/credentials/{name}" | "DELETE /v1/admin/credentials/{name}" => &["admin"],
+        "GET /v1/admin/egress" | "POST /v1/admin/egress" => &["admin"],
+        "GET /v1/admin/egress/{name}" | "DELETE /v1/admin/egress/{name}" => &["admin"],
         "GET /v1/admin/harnesses" | "POST /v1/admin/harnesses" => &["admin"],
         "GET /v1/admin/harnesses/{name}" | "DELETE /v1/admin/harnesses/{name}" => &["admin"],
         "GET /v1/admin/models" | "POST /v1/admin/models" => &["admin"],
@@ -70,6 +72,8 @@ fn may_call(route: &str) -> Option<&'static [&'static str]> {
         | "POST /v1/orch/enrollment/consume"
         | "POST /v1/orch/jobs/{id}/state"
         | "POST /v1/orch/jobs/{id}/chunk"
+        | "POST /v1/orch/jobs/{id}/budget"
+        | "POST /v1/orch/jobs/{id}/telemetry"
         | "POST /v1/orch/jobs/{id}/artifacts"
         | "POST /v1/orch/seal"
         | "POST /v1/orch/bundle/token"

@@ -165,6 +165,7 @@ impl World {
             log_bytes: 0,
             guard: None,
             piece: None,
+            ids: Vec::new(),
             artifacts: vec![artifact],
             usage: Vec::new(),
         };
@@ -185,6 +186,7 @@ impl World {
             piece: None,
             artifacts: Vec::new(),
             usage: Vec::new(),
+            ids: Vec::new(),
         };
         self.store.append_events(append).await.expect("it is stored");
     }

@@ -1,9 +1,11 @@
-//! The blob port on object_store: in memory, or in a folder. Bytes stream through in parts of a fixed size.
+//! The blob port on object_store: in memory, in a folder, or in a bucket. Bytes stream through in parts of a fixed size.
+
+mod s3;
 
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,6 +19,8 @@ use pond_core::artifacts::{BlobError, BlobStore, ByteStream};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
+pub use s3::{BucketError, S3Place, blobs_in_bucket};
+
 /// Bytes of a part: above what S3 takes as a part's least size.
 const PART: usize = 8 << 20;
 /// Parts under way, so a put holds three of them at most.
@@ -26,6 +30,7 @@ const PARTS_AT_ONCE: usize = 2;
 pub fn blobs_in_memory() -> Arc<dyn BlobStore> {
     Arc::new(Blobs {
         objects: Arc::new(InMemory::new()),
+        files: None,
     })
 }
 
@@ -38,12 +43,15 @@ pub fn blobs_in_folder(folder: &FilePath) -> io::Result<Arc<dyn BlobStore>> {
     let files = LocalFileSystem::new_with_prefix(folder).map_err(io::Error::other)?;
     Ok(Arc::new(Blobs {
         objects: Arc::new(files.with_fsync(true).with_automatic_cleanup(false)),
+        files: Some(folder.to_owned()),
     }))
 }
 
 #[derive(Debug)]
 struct Blobs {
     objects: Arc<dyn ObjectStore>,
+    /// Where they are files: the folder of all, since what is left of an emptied folder is a folder.
+    files: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -120,5 +128,25 @@ impl BlobStore for Blobs {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(blob_error(error)),
         }
+    }
+
+    async fn delete_under(&self, folder: &str) -> Result<(), BlobError> {
+        let below = self
+            .objects
+            .list(Some(&path(folder)?))
+            .map_ok(|found| found.location)
+            .boxed();
+        let mut deleted = self.objects.delete_stream(below);
+        while let Some(one) = deleted.next().await {
+            match one {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(blob_error(error)),
+            }
+        }
+        if let Some(files) = &self.files {
+            // One that is not empty, or not there, is not meant.
+            let _kept = tokio::fs::remove_dir(files.join(folder)).await;
+        }
+        Ok(())
     }
 }

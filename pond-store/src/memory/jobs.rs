@@ -12,6 +12,7 @@ use pond_core::pool::{
 };
 use pond_core::runs::Guard;
 use pond_core::store::StoreError;
+use uuid::Uuid;
 
 use super::{Memory, State};
 use crate::fact::{Claimed, JobReads};
@@ -24,6 +25,8 @@ pub(super) struct Job {
     place: Option<i64>,
     /// Next piece of each stream of the live claim.
     pieces: BTreeMap<String, u64>,
+    /// Ids told under the live claim.
+    told: BTreeSet<Uuid>,
 }
 
 /// Where a job stands among those of its project that are held: by time, then stage and area.
@@ -92,6 +95,12 @@ impl State {
                         job.row.cancelled |= job.row.phase.status() == JobStatus::Claimed;
                     }
                 }
+                JobChange::Reported(id, record) => {
+                    let job = self.jobs.get_mut(&id);
+                    if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Ended) {
+                        job.row.dispatch = Some(record);
+                    }
+                }
                 JobChange::Dispatch(id, record) => {
                     let job = self.jobs.get_mut(&id);
                     if let Some(job) = job.filter(|job| job.row.phase.status() == JobStatus::Claimed) {
@@ -124,8 +133,13 @@ impl State {
         lane.most = new.project_limit;
         lane.held += 1;
         self.held.entry(new.project).or_default().insert(held_place(&row));
-        let (place, pieces) = (None, BTreeMap::new());
-        self.jobs.insert(new.id, Job { row, place, pieces });
+        let job = Job {
+            row,
+            place: None,
+            pieces: BTreeMap::new(),
+            told: BTreeSet::new(),
+        };
+        self.jobs.insert(new.id, job);
         Some(new.project)
     }
 
@@ -189,12 +203,30 @@ impl State {
             // Mark and record were of the claim.
             job.row.cancelled = false;
             job.row.dispatch = None;
+            job.told.clear();
         }
+        let ended = (next.status() != JobStatus::Claimed).then_some(job.row.run);
         if job.row.phase.status() == JobStatus::Waiting && next.status() == JobStatus::Claimed {
             job.pieces.clear();
         }
         job.row.phase = next;
+        if let Some(run) = ended {
+            self.give_back(run, id);
+        }
         true
+    }
+
+    /// Which of these ids were told before under the live claim; none when there is no claim.
+    pub(super) fn told(&self, guard: Option<&Guard>, ids: &[Uuid]) -> Option<Vec<Uuid>> {
+        let job = self.jobs.get(&guard?.job)?;
+        Some(ids.iter().filter(|id| job.told.contains(id)).copied().collect())
+    }
+
+    /// Takes note of ids that were told.
+    pub(super) fn note_told(&mut self, guard: Option<&Guard>, ids: Vec<Uuid>) {
+        if let Some(job) = guard.and_then(|guard| self.jobs.get_mut(&guard.job)) {
+            job.told.extend(ids);
+        }
     }
 
     pub(super) fn claim(&mut self, request: &ClaimRequest) -> Claimed {

@@ -2,12 +2,14 @@
 //! the reference that the databases are compared with.
 
 mod audit;
+mod budgets;
 mod config;
 mod idempotency;
 mod jobs;
 mod keys;
 mod pool;
 mod projects;
+mod retention;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +27,7 @@ use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
 use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
+use pond_core::usage::Account;
 
 use self::idempotency::Once;
 use self::jobs::{HeldPlace, Job};
@@ -50,6 +53,8 @@ struct State {
     engines: HashMap<EngineId, Timestamp>,
     jobs: HashMap<JobId, Job>,
     waiting: BTreeMap<NeedsKey, BTreeSet<(i64, JobId)>>,
+    /// Jobs that draw from the budget of a run, with the places of their stages.
+    accounts: HashMap<RunId, BTreeMap<JobId, (u32, Account)>>,
     lanes: BTreeMap<ProjectId, Lane>,
     /// Jobs that are held, oldest first.
     held: HashMap<ProjectId, BTreeSet<HeldPlace>>,

@@ -8,7 +8,9 @@ use pond_core::clock::Timestamp;
 use pond_core::event::{Event, EventNumber, NumberedEvent};
 use pond_core::id::{EngineId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
+use pond_core::runs::{
+    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead,
+};
 use pond_core::scope::Scope;
 use pond_core::store::StoreError;
 use pond_core::usage::{UsageEntry, UsageTotals};
@@ -25,8 +27,10 @@ type UsageKey = (String, Option<String>, String);
 #[derive(Debug)]
 pub(super) struct RunRecord {
     head: RunHead,
-    /// The event of number 1 first.
+    /// Those that are kept, the one after `emptied` first.
     events: Vec<Event>,
+    /// How many events are gone.
+    emptied: usize,
     artifacts: BTreeMap<(u32, Option<String>, ArtifactName), Artifact>,
     usage: BTreeMap<UsageKey, UsageTotals>,
 }
@@ -34,7 +38,7 @@ pub(super) struct RunRecord {
 impl RunRecord {
     fn add(&mut self, events: Vec<Event>, log_bytes: u64, artifacts: Vec<Artifact>, usage: Vec<UsageEntry>) {
         self.events.extend(events);
-        self.head.next_event = number_after(self.events.len());
+        self.head.next_event = number_after(self.emptied + self.events.len());
         self.head.log_bytes = self.head.log_bytes.saturating_add(log_bytes);
         for artifact in artifacts {
             let key = (artifact.stage, artifact.substage.clone(), artifact.name.clone());
@@ -49,6 +53,29 @@ impl RunRecord {
         {
             *self.usage.entry((stage, substage, model)).or_default() += totals;
         }
+    }
+}
+
+impl RunRecord {
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(super) fn ended_before(&self, cutoff: Timestamp) -> bool {
+        self.head.state.phase.ended_at().is_some_and(|ended| ended < cutoff)
+    }
+
+    /// Forgets up to `limit` artifacts, and once these are gone up to `limit` events.
+    pub(super) fn empty(&mut self, limit: usize) -> Emptied {
+        for _ in 0..limit {
+            if self.artifacts.pop_first().is_none() {
+                let gone = limit.min(self.events.len());
+                self.events.drain(..gone);
+                self.emptied += gone;
+                return if gone == limit { Emptied::Part } else { Emptied::Whole };
+            }
+        }
+        Emptied::Part
     }
 }
 
@@ -79,6 +106,7 @@ impl State {
         let mut record = RunRecord {
             head,
             events: Vec::new(),
+            emptied: 0,
             artifacts: BTreeMap::new(),
             usage: BTreeMap::new(),
         };
@@ -105,6 +133,9 @@ impl State {
         }
         if record.head.revision != commit.expected_revision {
             return refused(Committed::Stale);
+        }
+        if let Some(guard) = &commit.guard {
+            self.spend(commit.run, guard.job, &commit.usage);
         }
         let in_line = self.change_jobs(commit.jobs);
         let record = self.runs.get_mut(&commit.run).expect("it was there above");
@@ -133,6 +164,13 @@ impl State {
         if !self.holds(append.run, append.guard.as_ref()) {
             return Appended::StaleClaim;
         }
+        if !append.ids.is_empty() {
+            match self.told(append.guard.as_ref(), &append.ids) {
+                None => return Appended::StaleClaim,
+                Some(told) if !told.is_empty() => return Appended::Told(told),
+                Some(_) => {}
+            }
+        }
         if let Some((stream, number)) = append.piece {
             match self.take_piece(append.guard.as_ref(), stream, number) {
                 Piece::Next => {}
@@ -140,6 +178,10 @@ impl State {
                 Piece::Gap { expected } => return Appended::Gap { expected },
                 Piece::NoClaim => return Appended::StaleClaim,
             }
+        }
+        self.note_told(append.guard.as_ref(), append.ids);
+        if let Some(guard) = &append.guard {
+            self.spend(append.run, guard.job, &append.usage);
         }
         let record = self.runs.get_mut(&append.run).expect("it was there above");
         record.add(append.events, append.log_bytes, append.artifacts, append.usage);
@@ -203,11 +245,11 @@ impl RunReads for Memory {
         let Some(record) = state.in_scope(scope, run) else {
             return Ok(Vec::new());
         };
-        let skip = usize::try_from(after).unwrap_or(0);
+        let skip = usize::try_from(after).unwrap_or(0).saturating_sub(record.emptied);
         let events = record.events.iter().enumerate().skip(skip).take(limit as usize);
         Ok(events
             .map(|(index, event)| NumberedEvent {
-                id: number_after(index),
+                id: number_after(record.emptied + index),
                 event: event.clone(),
             })
             .collect())

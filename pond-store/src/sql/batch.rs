@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 
-use pond_core::id::RunId;
+use pond_core::id::{JobId, RunId};
 use pond_core::runs::{Appended, Committed};
+use uuid::Uuid;
 
 use super::db::{Arg, Tx, args};
 use super::hot::{self, Changed};
 use super::item::{Body, ChangeItem, CreateItem, Item};
 use super::jobs::{self, Held, Lined, PieceJudged};
-use super::{Sql, claims, runs};
+use super::{Sql, budgets, claims, runs};
 use crate::error::corrupt;
 use crate::fact::{Answer, Outcome};
 use crate::line::all_failed;
@@ -65,7 +66,8 @@ impl Sql {
             answers[*place] = Some(Ok(Outcome::Created));
         }
 
-        let judged = judge(&parts.changes, &held);
+        let told = budgets::told(&mut tx, &parts.changes, &held).await?;
+        let judged = judge(&parts.changes, &held, &told);
         let changed = change(&mut tx, &judged).await?;
         let unchanged: Vec<RunId> = parts
             .changes
@@ -79,7 +81,11 @@ impl Sql {
             if let (Some(now), Some(body)) = (now, &item.segment) {
                 segments.push((item.run, now.next_event - item.events, item.events, body));
             }
-            answers[*place] = Some(Ok(outcome(item, *verdict, now, known.contains(&item.run))));
+            let again = item.guard.as_ref().and_then(|guard| told.get(&guard.job));
+            answers[*place] = Some(Ok(match (verdict, again) {
+                (Verdict::Told, Some(ids)) => Outcome::Appended(Appended::Told(ids.clone())),
+                _ => outcome(item, *verdict, now, known.contains(&item.run)),
+            }));
         }
         hot::segments(&mut tx, &segments).await?;
         let done: Vec<&ChangeItem> = judged
@@ -135,6 +141,8 @@ impl Sql {
     /// Writes what few changes have.
     async fn rare_parts(&self, tx: &mut Tx, done: &[&ChangeItem], held: &mut Held) -> Result<Lined, sqlx::Error> {
         jobs::note_pieces(tx, done, held).await?;
+        budgets::note_told(tx, done, held).await?;
+        budgets::spend(tx, done, held).await?;
         let lined = jobs::change_jobs(tx, done, held, |need| self.known_needs.has(need)).await?;
         runs::record_artifacts(tx, done).await?;
         runs::add_usage(tx, done).await?;
@@ -172,13 +180,27 @@ enum Verdict {
     Go,
     StaleClaim,
     Known,
-    Gap { expected: u64 },
+    /// Some of its ids were told before.
+    Told,
+    Gap {
+        expected: u64,
+    },
 }
 
-fn judge<'a>(changes: &[(usize, &'a ChangeItem)], held: &Held) -> Vec<(usize, &'a ChangeItem, Verdict)> {
+fn judge<'a>(
+    changes: &[(usize, &'a ChangeItem)],
+    held: &Held,
+    told: &HashMap<JobId, Vec<Uuid>>,
+) -> Vec<(usize, &'a ChangeItem, Verdict)> {
     let verdict = |item: &ChangeItem| {
         if !held.holds(item.run, item.guard.as_ref()) {
             return Verdict::StaleClaim;
+        }
+        match &item.guard {
+            _ if item.ids.is_empty() => {}
+            None => return Verdict::StaleClaim,
+            Some(guard) if told.contains_key(&guard.job) => return Verdict::Told,
+            Some(_) => {}
         }
         match held.piece(item.guard.as_ref(), item.piece.as_ref()) {
             PieceJudged::Next => Verdict::Go,
@@ -254,7 +276,7 @@ fn outcome(item: &ChangeItem, verdict: Verdict, now: Option<&Changed>, known: bo
         (None, Verdict::Known) => Appended::Known,
         (None, Verdict::Gap { expected }) => Appended::Gap { expected },
         // A run is never deleted, so one that is known and not refused is changed.
-        (None, Verdict::StaleClaim | Verdict::Go) => Appended::StaleClaim,
+        (None, Verdict::StaleClaim | Verdict::Told | Verdict::Go) => Appended::StaleClaim,
     })
 }
 

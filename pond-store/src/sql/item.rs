@@ -9,6 +9,7 @@ use pond_core::id::{EngineId, ProjectId, RunId};
 use pond_core::pool::{ClaimRequest, JobChange, Renewal};
 use pond_core::runs::{Append, Commit, Guard, NewRun, RunState, RunStatus, StateRow, StoredDefinition};
 use pond_core::usage::UsageEntry;
+use uuid::Uuid;
 
 use super::segment;
 use crate::fact::Fact;
@@ -80,6 +81,7 @@ pub(crate) struct ChangeItem {
     pub(crate) segment: Option<Body>,
     pub(crate) guard: Option<Guard>,
     pub(crate) piece: Option<(String, u64)>,
+    pub(crate) ids: Vec<Uuid>,
     pub(crate) jobs: Vec<JobChange>,
     pub(crate) artifacts: Vec<Artifact>,
     pub(crate) usage: Vec<UsageEntry>,
@@ -172,6 +174,7 @@ impl Dialect {
             segment: self.body(segment::pack(&commit.events)),
             guard: commit.guard,
             piece: None,
+            ids: Vec::new(),
             jobs: commit.jobs,
             artifacts: commit.artifacts,
             usage: commit.usage,
@@ -187,6 +190,7 @@ impl Dialect {
             segment: self.body(segment::pack(&append.events)),
             guard: append.guard,
             piece: append.piece,
+            ids: append.ids,
             jobs: Vec::new(),
             artifacts: append.artifacts,
             usage: append.usage,
@@ -224,7 +228,7 @@ impl Item {
                 ROW + body(&create.segment) + inputs + create.definition.json.len()
             }
             Self::Change(change) => {
-                let parts = change.jobs.len() + change.artifacts.len() + change.usage.len();
+                let parts = change.jobs.len() + change.artifacts.len() + change.usage.len() + change.ids.len();
                 ROW + body(&change.segment) + ROW * parts
             }
             Self::Claim(_) | Self::Renew(_) => ROW,

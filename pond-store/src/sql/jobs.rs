@@ -12,6 +12,7 @@ use pond_core::runs::Guard;
 use pond_core::store::StoreError;
 
 use super::Sql;
+use super::budgets;
 use super::db::{Arg, Tx, args, over_rows};
 use super::item::{ChangeItem, JsonRow, json_rows};
 use super::lanes::{self, Newcomer};
@@ -34,6 +35,8 @@ macro_rules! among_ids {
     };
 }
 
+pub(super) use among_ids;
+
 /// The jobs that a batch depends on or changes, locked.
 #[derive(Debug, Default)]
 pub(super) struct Held(HashMap<JobId, HeldJob>);
@@ -47,6 +50,8 @@ struct HeldJob {
     token: Option<Vec<u8>>,
     lease_until: Option<i64>,
     pieces: String,
+    drawn: bool,
+    told: bool,
 }
 
 /// What a piece of a stream is to those written before.
@@ -76,6 +81,21 @@ impl Held {
         let Some(guard) = guard else { return true };
         let job = self.0.get(&guard.job);
         job.is_some_and(|job| job.run == run && job.is_held_with(&guard.token, guard.now))
+    }
+
+    /// Whether a job has drawn from a budget, in any claim of it.
+    pub(super) fn has_drawn(&self, job: JobId) -> bool {
+        self.0.get(&job).is_some_and(|job| job.drawn)
+    }
+
+    /// Whether anything was told by id under the live claim of a job.
+    pub(super) fn has_told(&self, job: JobId) -> bool {
+        self.0.get(&job).is_some_and(|job| job.told)
+    }
+
+    /// The run of a job.
+    pub(super) fn run_of(&self, job: JobId) -> Option<RunId> {
+        self.0.get(&job).map(|job| job.run)
     }
 
     /// Judges a piece by those that the live claim has sent before.
@@ -114,9 +134,11 @@ pub(super) async fn lock(
     for (_, item) in changes {
         ids.extend(item.guard.iter().map(|guard| *guard.job.as_bytes()));
         ids.extend(item.jobs.iter().map(|change| match change {
-            JobChange::Release(id) | JobChange::End(id) | JobChange::Cancel(id) | JobChange::Dispatch(id, _) => {
-                *id.as_bytes()
-            }
+            JobChange::Release(id)
+            | JobChange::End(id)
+            | JobChange::Cancel(id)
+            | JobChange::Dispatch(id, _)
+            | JobChange::Reported(id, _) => *id.as_bytes(),
             // It may be there already.
             JobChange::Enqueue(new) => *new.id.as_bytes(),
         }));
@@ -124,12 +146,21 @@ pub(super) async fn lock(
     if ids.is_empty() {
         return Ok(Held::default());
     }
+    lock_all(tx, ids.into_iter().collect()).await
+}
+
+/// Locks a job.
+pub(super) async fn lock_one(tx: &mut Tx, job: JobId) -> Result<Held, sqlx::Error> {
+    lock_all(tx, vec![*job.as_bytes()]).await
+}
+
+async fn lock_all(tx: &mut Tx, ids: Vec<[u8; 16]>) -> Result<Held, sqlx::Error> {
     let text = among_ids!(
-        "SELECT id, run_id, status, cancelled, token, lease_until, pieces, project FROM jobs WHERE",
+        "SELECT id, run_id, status, cancelled, token, lease_until, pieces, project, drawn, told FROM jobs WHERE",
         "",
         "ORDER BY id FOR UPDATE"
     );
-    let rows = tx.read(text, vec![Arg::Ids(ids.into_iter().collect())]).await?;
+    let rows = tx.read(text, vec![Arg::Ids(ids)]).await?;
     let held = rows.iter().map(held_job).collect::<Result<_, StoreError>>();
     Ok(Held(held.map_err(|error| sqlx::Error::Decode(Box::new(error)))?))
 }
@@ -144,6 +175,8 @@ fn held_job(row: &Row) -> Result<(JobId, HeldJob), StoreError> {
         token: cells.maybe_bytes(4, "token")?,
         lease_until: cells.maybe_int(5, "lease_until")?,
         pieces: cells.text(6, "pieces")?,
+        drawn: cells.maybe_int(8, "drawn")?.is_some(),
+        told: cells.maybe_int(9, "told")?.is_some(),
     };
     Ok((cells.id(0, "id")?, job))
 }
@@ -193,6 +226,7 @@ struct Steps<'a> {
     cancelled: Vec<[u8; 16]>,
     ended: Vec<[u8; 16]>,
     dispatched: Vec<(&'a JobId, &'a String)>,
+    reported: Vec<(&'a JobId, &'a String)>,
     lanes: lanes::Leaving,
 }
 
@@ -211,6 +245,11 @@ impl<'a> Steps<'a> {
                 JobChange::Dispatch(id, record) => {
                     if held.0.get(id).is_some_and(|job| job.status == CLAIMED) {
                         steps.dispatched.push((id, record));
+                    }
+                }
+                JobChange::Reported(id, record) => {
+                    if held.0.get(id).is_some_and(|job| job.status == ENDED) {
+                        steps.reported.push((id, record));
                     }
                 }
                 JobChange::Release(id) | JobChange::Cancel(id) | JobChange::End(id) => {
@@ -266,12 +305,13 @@ pub(super) async fn change_jobs(
     }
     let fresh_needs = insert_needs(tx, &steps.enqueued, known).await?;
     dispatch(tx, &steps.dispatched).await?;
+    budgets::close(tx, &[&steps.released[..], &steps.ended[..]].concat(), held).await?;
     let texts = [
         (
             &steps.released,
             among_ids!(
                 "UPDATE jobs SET status = 0, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
-                        dispatch = NULL
+                        dispatch = NULL, told = NULL
                  WHERE status = 1 AND",
                 "",
                 ""
@@ -285,7 +325,7 @@ pub(super) async fn change_jobs(
             &steps.ended,
             among_ids!(
                 "UPDATE jobs SET status = 2, cancelled = 0, token = NULL, worker = NULL, boot = NULL, lease_until = NULL,
-                        dispatch = NULL
+                        dispatch = NULL, told = NULL
                  WHERE status <> 2 AND",
                 "",
                 ""
@@ -297,6 +337,7 @@ pub(super) async fn change_jobs(
             tx.write(text, vec![Arg::Ids(ids.clone())]).await?;
         }
     }
+    dispatch(tx, &steps.reported).await?;
     let mut newcomers: Vec<Newcomer<'_>> = steps.enqueued.values().map(|new| Newcomer::new(new)).collect();
     newcomers.retain(|newcomer| !steps.stillborn.contains(&newcomer.job.id));
     let admitted = lanes::admit(tx, steps.lanes, &mut newcomers).await?;
@@ -365,7 +406,7 @@ async fn insert_jobs(tx: &mut Tx, rows: &[String]) -> Result<(), sqlx::Error> {
         .map(drop)
 }
 
-/// Keeps what was decided of claimed jobs.
+/// Keeps what was decided of claimed jobs, or reported of ended ones.
 async fn dispatch(tx: &mut Tx, records: &[(&JobId, &String)]) -> Result<(), sqlx::Error> {
     if records.is_empty() {
         return Ok(());
@@ -379,7 +420,7 @@ async fn dispatch(tx: &mut Tx, records: &[(&JobId, &String)]) -> Result<(), sqlx
     let rows: Vec<String> = records.iter().map(row).collect();
     let text = over_rows!(
         "UPDATE jobs SET dispatch = r.value ->> 1",
-        "WHERE jobs.id = unhex(r.value ->> 0) AND jobs.status = 1"
+        "WHERE jobs.id = unhex(r.value ->> 0)"
     );
     tx.write(text, args![json_rows(rows.iter().map(String::as_str))])
         .await

@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+mod budgets;
 pub(crate) mod claims;
 mod config;
 pub(crate) mod db;
@@ -18,6 +19,7 @@ mod known;
 mod lanes;
 mod pool;
 mod projects;
+mod retention;
 mod row;
 mod runs;
 mod segment;

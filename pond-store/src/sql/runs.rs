@@ -294,7 +294,8 @@ impl RunReads for Sql {
         limit: u32,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
         let mut events = Vec::new();
-        let mut after = after.max(0);
+        // One below the highest, as the place after it is asked for.
+        let mut after = after.clamp(0, EventNumber::MAX - 1);
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         while events.len() < wanted {
             let segments = self

@@ -1,8 +1,9 @@
-//! For tests: databases of their own on a throw-away PostgreSQL.
+//! For tests: databases of their own on a throw-away PostgreSQL, and buckets on a throw-away S3 service.
 //!
 //! `POND_TEST_POSTGRES_URL` names a maintenance database on a cluster that may be thrown away. Without it this process
 //! starts one from the installed binaries, on a Unix socket, without fsync, and it ends with the process.
 
+mod bucket;
 mod cluster;
 
 use pond_core::clock::SystemClock;
@@ -11,6 +12,8 @@ use pond_core::id::BootId;
 use pond_core::secret::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
+
+pub use bucket::test_bucket;
 
 use crate::open::StoreUrl;
 use crate::postgres::MIGRATIONS;

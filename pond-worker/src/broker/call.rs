@@ -1,7 +1,8 @@
 //! The record of one model call, and the place where budgets have their say.
 
+use async_trait::async_trait;
 use pond_core::clock::Timestamp;
-use pond_core::usage::{Pico, Tokens, UsageTotals};
+use pond_core::usage::{Amounts, Pico, Tokens, UsageTotals};
 use uuid::Uuid;
 
 /// One call to a model that the provider bills, or tried to: the `model.call` telemetry with its cost.
@@ -48,26 +49,46 @@ pub struct Exceeded {
     pub message: String,
 }
 
-/// Draws calls from a budget.
+/// Pays for calls out of a budget.
+#[async_trait]
 pub trait Spend: Send + Sync + 'static {
-    /// Asked before each billed call.
+    /// Asked before each billed call, with what it is expected to use. A call that it lets pass is told of by
+    /// [`Spend::end`], however it ends.
     ///
     /// # Errors
     /// When the budget is spent; the call is then refused as `budget_exceeded`.
-    fn before(&self) -> Result<(), Exceeded>;
+    async fn begin(&self, call: Uuid, expected: Amounts) -> Result<(), Exceeded>;
+
+    /// Told what a call under way is known to have used so far; whether that is paid for.
+    fn covers(&self, call: Uuid, used: Amounts) -> bool;
+
+    /// Asks for more, for a call that is not paid for.
+    ///
+    /// # Errors
+    /// When there is no more; the call is then cut off.
+    async fn more(&self, call: Uuid) -> Result<(), Exceeded>;
 
     /// Told of each billed call when it has ended.
-    fn after(&self, call: &ModelCall);
+    fn end(&self, call: &ModelCall);
 }
 
 /// No budget at all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unlimited;
 
+#[async_trait]
 impl Spend for Unlimited {
-    fn before(&self) -> Result<(), Exceeded> {
+    async fn begin(&self, _: Uuid, _: Amounts) -> Result<(), Exceeded> {
         Ok(())
     }
 
-    fn after(&self, _: &ModelCall) {}
+    fn covers(&self, _: Uuid, _: Amounts) -> bool {
+        true
+    }
+
+    async fn more(&self, _: Uuid) -> Result<(), Exceeded> {
+        Ok(())
+    }
+
+    fn end(&self, _: &ModelCall) {}
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use hyper::Uri;
 use pond_core::secret::Secret;
-use pond_core::usage::Prices;
+use pond_core::usage::{Pico, Prices, Tokens};
 
 use super::provider::{Auth, Provider};
 
@@ -146,6 +146,11 @@ impl Grant {
     /// The provider.
     pub fn provider(&self) -> &'static Provider {
         self.provider
+    }
+
+    /// What a call to a model costs; none when it has no price for what was used.
+    pub fn cost(&self, model: &str, tokens: &Tokens) -> Option<Pico> {
+        self.models.get(model).and_then(|prices| prices.cost(tokens))
     }
 
     /// Whether the provider may do this by itself.

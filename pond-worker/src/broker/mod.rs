@@ -12,6 +12,7 @@ mod grant;
 mod headers;
 mod provider;
 mod proxy;
+mod purse;
 mod refusal;
 mod relay;
 mod serve;
@@ -20,7 +21,8 @@ pub mod wire;
 
 pub use call::{Exceeded, ModelCall, Spend, Unlimited};
 pub use grant::{Feature, Grant, GrantError};
-pub use provider::{Auth, PROVIDERS, Provider, Route, provider};
+pub use provider::{Auth, ClientBase, Found, PROVIDERS, Provider, Route, provider};
+pub use purse::{Draws, Purse, Tally};
 pub use refusal::Refusal;
 pub use serve::{Broker, BrokerHandle, Parts};
 pub use upstream::{Upstream, UpstreamError, dialled};

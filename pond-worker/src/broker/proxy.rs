@@ -9,11 +9,12 @@ use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use pond_core::usage::Amounts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::headers;
-use super::provider::Route;
+use super::provider::{Found, Route};
 use super::refusal::Refusal;
 use super::relay::{self, Billed, Phase, Relay};
 use super::serve::Shared;
@@ -64,15 +65,16 @@ fn refused(refusal: &Refusal, body: String) -> Answer {
 }
 
 async fn forward(broker: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let route = route(&broker, &request)?;
-    let target = target(&broker, route, request.uri())?;
+    let asked_path = request.uri().path().to_owned();
+    let Found { route, model } = found(&broker, request.method(), &asked_path)?;
+    let target = target(&broker, route, model, request.uri())?;
     let headers = headers::request(&broker.grant, request.headers(), route.wire.is_some())?;
     let deadline = relay::deadline(CALL_TIMEOUT);
     let slot = take(&broker.slots, 1).await?;
     let (body, asked, share) = match route.wire {
         None => (Bytes::new(), None, None),
         Some(wire) => {
-            let (body, asked, share) = judged(&broker, wire, request).await?;
+            let (body, asked, share) = judged(&broker, wire, model, request).await?;
             (body, Some((wire, asked)), Some(share))
         }
     };
@@ -107,9 +109,9 @@ fn mark(billed: &mut Option<Billed>, phase: Phase) {
 }
 
 /// The route by method and exact path. Host, scheme and authority of the request are not looked at.
-fn route(broker: &Shared, request: &Request<Incoming>) -> Result<&'static Route, Refusal> {
+fn found<'p>(broker: &Shared, method: &Method, path: &'p str) -> Result<Found<'p>, Refusal> {
     let provider = broker.grant.provider;
-    provider.route(request.method(), request.uri().path()).ok_or_else(|| {
+    provider.route(method, path).ok_or_else(|| {
         let text = format!(
             "this job's broker speaks to provider `{}`: {}",
             provider.name,
@@ -120,15 +122,15 @@ fn route(broker: &Shared, request: &Request<Incoming>) -> Result<&'static Route,
 }
 
 /// The absolute URL at the credential's upstream, with those query parameters that are known to be harmless.
-fn target(broker: &Shared, route: &Route, asked: &Uri) -> Result<Uri, Refusal> {
-    let mut url = format!("{}{}", broker.grant.base, route.path);
+fn target(broker: &Shared, route: &Route, model: Option<&str>, asked: &Uri) -> Result<Uri, Refusal> {
+    let mut url = format!("{}{}", broker.grant.base, route.path(model));
     let pairs = asked.query().unwrap_or("").split('&');
     let plain = |text: &str| {
         text.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
-        if route.query.contains(&name) && plain(value) {
+        if route.passes(name, value) && plain(value) {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str(&format!("{name}={value}"));
         }
@@ -151,6 +153,7 @@ async fn take(bound: &Arc<Semaphore>, share: usize) -> Result<OwnedSemaphorePerm
 async fn judged(
     broker: &Arc<Shared>,
     wire: &'static dyn Wire,
+    model: Option<&str>,
     request: Request<Incoming>,
 ) -> Result<(Bytes, Asked, OwnedSemaphorePermit), Refusal> {
     if request.headers().contains_key(header::CONTENT_ENCODING) {
@@ -166,8 +169,8 @@ async fn judged(
     let share = take(&broker.bodies, expected.min(MAX_BODY)).await?;
     let body = read(body).await?;
     let judge = {
-        let broker = broker.clone();
-        move || judge(&broker, wire, body)
+        let (broker, model) = (broker.clone(), model.map(str::to_owned));
+        move || judge(&broker, wire, model.as_deref(), body)
     };
     let (body, asked) = match expected <= LARGE_BODY {
         true => judge()?,
@@ -178,13 +181,13 @@ async fn judged(
     Ok((body, asked, share))
 }
 
-fn judge(broker: &Shared, wire: &dyn Wire, body: Bytes) -> Result<(Bytes, Asked), Refusal> {
+fn judge(broker: &Shared, wire: &dyn Wire, model: Option<&str>, body: Bytes) -> Result<(Bytes, Asked), Refusal> {
     let malformed = |error: json::BadJson| Refusal::malformed(error.to_string());
     let parsed = Json::parse(&body).map_err(malformed)?;
     if !matches!(parsed, Json::Object(_)) {
         return Err(Refusal::malformed("the body is no JSON object"));
     }
-    let asked = wire.judge(&parsed, &broker.grant)?;
+    let asked = wire.judge(model, &parsed, &broker.grant)?;
     drop(parsed);
     match asked.edits.is_empty() {
         true => Ok((body, asked)),
@@ -217,18 +220,30 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 async fn bill(broker: &Arc<Shared>, wire: &'static dyn Wire, asked: Asked, bytes: usize) -> Result<Billed, Refusal> {
     let ends = |_| Refusal::upstream("the job ends");
     let place = broker.calls.clone().reserve_owned().await.map_err(ends)?;
-    broker
-        .spend
-        .before()
-        .map_err(|spent| Refusal::forbidden("budget_exceeded", spent.message))?;
+    let (id, meter) = (broker.call_id(), Meter::new(wire, bytes));
+    // Behind this there is no waiting: what has begun is told of when it is dropped.
+    let expected = expected(broker, &asked.model, &meter);
+    let begun = broker.spend.begin(id, expected).await;
+    begun.map_err(|exceeded| Refusal::spent(&exceeded))?;
     Ok(Billed {
         broker: broker.clone(),
+        id,
         place: Some(place),
         model: asked.model,
         started: broker.clock.now(),
-        meter: Meter::new(wire, bytes),
+        meter,
         phase: Phase::Asked,
     })
+}
+
+/// What a call is expected to use before anything is known of its answer: its input, by its bytes.
+fn expected(broker: &Shared, model: &str, meter: &Meter) -> Amounts {
+    let tokens = meter.read().tokens;
+    Amounts {
+        usd: broker.grant.cost(model, &tokens).unwrap_or_default(),
+        tokens: tokens.total(),
+        calls: 1,
+    }
 }
 
 fn outward(route: &Route, target: Uri, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, Refusal> {
@@ -312,10 +327,11 @@ fn relayed(
         .headers
         .get(header::CONTENT_TYPE)
         .map_or(&b""[..], HeaderValue::as_bytes);
-    if let Some(billed) = &mut billed
-        && kind.to_ascii_lowercase().starts_with(b"text/event-stream")
-    {
-        billed.meter.expect_events(hide_usage);
+    if let Some(billed) = &mut billed {
+        match kind.to_ascii_lowercase().starts_with(b"text/event-stream") {
+            true => billed.meter.expect_events(hide_usage),
+            false => billed.meter.expect_json(),
+        }
     }
     let mut answer = Response::new(Either::Right(Relay::new(body, billed, slot, IDLE_TIMEOUT, deadline)));
     *answer.status_mut() = head.status;

@@ -2,6 +2,8 @@
 
 use hyper::StatusCode;
 
+use super::call::Exceeded;
+
 /// A refusal: the status, a stable code, and a text that says what to do. The provider's error shape is put around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -21,6 +23,11 @@ impl Refusal {
             code,
             message: message.into(),
         }
+    }
+
+    /// The budget is spent.
+    pub(super) fn spent(exceeded: &Exceeded) -> Self {
+        Self::forbidden("budget_exceeded", exceeded.message.clone())
     }
 
     /// A request that cannot be read.

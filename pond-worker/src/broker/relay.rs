@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use pond_core::clock::Timestamp;
+use pond_core::usage::Amounts;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::{Instant, Sleep, sleep_until};
+use uuid::Uuid;
 
-use super::call::ModelCall;
+use super::call::{Exceeded, ModelCall};
+use super::refusal::Refusal;
 use super::serve::Shared;
 use super::wire::{Meter, Metered};
 
@@ -20,6 +24,7 @@ use super::wire::{Meter, Metered};
 /// request was sent, so no record can be lost.
 pub(super) struct Billed {
     pub(super) broker: Arc<Shared>,
+    pub(super) id: Uuid,
     pub(super) place: Option<OwnedPermit<ModelCall>>,
     pub(super) model: String,
     pub(super) started: Timestamp,
@@ -57,14 +62,10 @@ impl Billed {
         let broker = &self.broker;
         let latency = broker.clock.now().since(self.started);
         ModelCall {
-            id: broker.call_id(),
+            id: self.id,
             ts: self.started,
             provider: broker.grant.provider.name,
-            cost: broker
-                .grant
-                .models
-                .get(&self.model)
-                .and_then(|prices| prices.cost(&metered.tokens)),
+            cost: broker.grant.cost(&self.model, &metered.tokens),
             model: self.model.clone(),
             status,
             latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
@@ -74,11 +75,33 @@ impl Billed {
     }
 }
 
+impl Billed {
+    /// Whether what the answer is known to have used is paid for.
+    fn is_covered(&self) -> bool {
+        // Between events nothing new is known, and there is no place to cut at.
+        let Some(tokens) = self.meter.boundary().and_then(|_| self.meter.so_far()) else {
+            return true;
+        };
+        let used = Amounts {
+            usd: self.broker.grant.cost(&self.model, &tokens).unwrap_or_default(),
+            tokens: tokens.total(),
+            calls: 1,
+        };
+        self.broker.spend.covers(self.id, used)
+    }
+
+    /// Asks for more.
+    fn more(&self) -> BoxFuture<'static, Result<(), Exceeded>> {
+        let (broker, id) = (self.broker.clone(), self.id);
+        Box::pin(async move { broker.spend.more(id).await })
+    }
+}
+
 impl Drop for Billed {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
         let call = self.record();
-        self.broker.spend.after(&call);
+        self.broker.spend.end(&call);
         place.send(call);
     }
 }
@@ -103,7 +126,14 @@ pub(super) struct Relay {
     idle: Duration,
     silence: Pin<Box<Sleep>>,
     deadline: Pin<Box<Sleep>>,
+    /// Asks whether more is paid for; the chunk waits for the answer.
+    asking: Option<Asking>,
     ended: bool,
+}
+
+struct Asking {
+    answer: BoxFuture<'static, Result<(), Exceeded>>,
+    chunk: Bytes,
 }
 
 impl Relay {
@@ -122,6 +152,7 @@ impl Relay {
             idle,
             silence,
             deadline: Box::pin(sleep_until(deadline)),
+            asking: None,
             ended: false,
         }
     }
@@ -138,6 +169,26 @@ impl Relay {
             Some(billed) => billed.meter.pass(chunk),
             None => chunk,
         }
+    }
+
+    /// Waits until it is known whether more is paid for: then the chunk passes, or what of it is whole, and why no more comes.
+    fn poll_asking(&mut self, cx: &mut Context<'_>) -> Option<Poll<Bytes>> {
+        let asking = self.asking.as_mut()?;
+        let Poll::Ready(answer) = asking.answer.as_mut().poll(cx) else {
+            return Some(Poll::Pending);
+        };
+        let chunk = self.asking.take()?.chunk;
+        let Err(exceeded) = answer else {
+            return Some(Poll::Ready(chunk));
+        };
+        let mut last = BytesMut::new();
+        if let Some(billed) = self.billed.take() {
+            let whole = billed.meter.boundary().unwrap_or(0).min(chunk.len());
+            last.extend_from_slice(&chunk[..whole]);
+            last.extend_from_slice(&billed.meter.cut(&Refusal::spent(&exceeded)));
+        }
+        self.ended = true;
+        Some(Poll::Ready(last.freeze()))
     }
 
     /// The provider has ended: what was held back, if anything. The call is recorded here, before the client can see the
@@ -159,6 +210,15 @@ impl Body for Relay {
             if self.ended {
                 return Poll::Ready(None);
             }
+            match self.poll_asking(cx) {
+                Some(Poll::Ready(chunk)) if chunk.is_empty() => continue,
+                Some(Poll::Ready(chunk)) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
+                Some(Poll::Pending) => {
+                    let cut = self.timed_out(cx);
+                    return cut.map_or(Poll::Pending, |cut| Poll::Ready(Some(Err(cut))));
+                }
+                None => {}
+            }
             let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
                 let cut = self.timed_out(cx);
                 return cut.map_or(Poll::Pending, |cut| Poll::Ready(Some(Err(cut))));
@@ -175,6 +235,11 @@ impl Body for Relay {
                     if last && self.billed.as_ref().is_none_or(|billed| !billed.meter.alters()) {
                         self.end();
                     }
+                    if let Some(billed) = self.billed.as_ref().filter(|billed| !billed.is_covered()) {
+                        let answer = billed.more();
+                        self.asking = Some(Asking { answer, chunk });
+                        continue;
+                    }
                     if !chunk.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(chunk))));
                     }
@@ -189,7 +254,8 @@ impl Body for Relay {
 
     fn size_hint(&self) -> SizeHint {
         match &self.billed {
-            Some(billed) if billed.meter.alters() => SizeHint::default(),
+            // It may be cut off, behind other last words than the provider's.
+            Some(billed) if billed.meter.alters() || billed.meter.so_far().is_some() => SizeHint::default(),
             _ if self.ended => SizeHint::with_exact(0),
             _ => self.inner.size_hint(),
         }

@@ -38,6 +38,7 @@ pub(super) enum CallError {
 /// Calls the model.
 pub(super) struct Caller<'a> {
     pub(super) socket: &'a Path,
+    pub(super) model: &'a str,
     pub(super) clock: &'a dyn Clock,
 }
 
@@ -68,7 +69,8 @@ impl Caller<'_> {
     }
 
     async fn attempt(&self, wire: MiniWire, body: Bytes) -> Tried {
-        let sent = tokio::time::timeout(TRY_TIMEOUT, send(self.socket, wire, body)).await;
+        let path = wire.path(self.model);
+        let sent = tokio::time::timeout(TRY_TIMEOUT, send(self.socket, wire, &path, body)).await;
         let unreachable = |why: String| Tried::Again(CallError::Unreachable(why), None);
         let (status, headers, body) = match sent {
             Ok(Ok(answer)) => answer,
@@ -85,7 +87,12 @@ impl Caller<'_> {
     }
 }
 
-async fn send(socket: &Path, wire: MiniWire, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), String> {
+async fn send(
+    socket: &Path,
+    wire: MiniWire,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, HeaderMap, Bytes), String> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| format!("the broker: {error}"))?;
@@ -93,7 +100,7 @@ async fn send(socket: &Path, wire: MiniWire, body: Bytes) -> Result<(StatusCode,
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broke)?;
-    let mut request = Request::post(wire.path())
+    let mut request = Request::post(path)
         .body(Full::new(body))
         .map_err(|error| error.to_string())?;
     let headers = request.headers_mut();

@@ -140,6 +140,7 @@ impl Mini<'_> {
     pub async fn run(&self, prompt: &str) -> Result<MiniEnd, MiniError> {
         let caller = Caller {
             socket: &self.broker,
+            model: &self.model,
             clock: self.clock.as_ref(),
         };
         let toolbox = Toolbox {

@@ -108,7 +108,6 @@ pub struct Dialer(Arc<Parts>);
 struct Parts {
     resolver: Arc<dyn Resolve>,
     allow: AllowPrivate,
-    extra_ca: Vec<CertificateDer<'static>>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
 }
@@ -137,7 +136,6 @@ impl Dialer {
         Ok(Self(Arc::new(Parts {
             resolver,
             allow,
-            extra_ca,
             http1: Arc::new(http1),
             http2: Arc::new(http2),
         })))
@@ -146,11 +144,6 @@ impl Dialer {
     /// The exceptions it was built with.
     pub fn allow(&self) -> &AllowPrivate {
         &self.0.allow
-    }
-
-    /// The CA certificates it trusts beside the system's.
-    pub fn extra_ca(&self) -> &[CertificateDer<'static>] {
-        &self.0.extra_ca
     }
 
     /// The addresses to dial for this place. If the rule refuses any that the host has, there are none.

@@ -5,17 +5,21 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use pond_core::Fault;
 use pond_core::sources::{
-    Caps, Folder, FolderScope, Kind, Resolved, Source, SourceError, SourceFetch, TreeError, digest,
+    Caps, Folder, FolderScope, GitKey, Kind, Resolved, S3Key, Source, SourceError, SourceFetch, SourceKey, TreeError,
+    digest,
 };
 
 use super::folder::{FolderRoot, copy_folder};
 use super::git::GitFetcher;
+use super::s3::S3Fetcher;
+use super::tarball::TarballFetcher;
 use super::{Dialer, DialerSettings, SetupError};
 
 /// Fetches sources of every kind.
-#[derive(Debug)]
 pub struct Fetcher {
     git: GitFetcher,
+    tarballs: TarballFetcher,
+    s3: S3Fetcher,
     folders: FolderRoot,
     caps: Caps,
 }
@@ -54,6 +58,8 @@ impl Fetcher {
             caps,
         } = settings;
         Self {
+            tarballs: TarballFetcher::new(dialer.clone(), scratch.clone(), caps.tarball()),
+            s3: S3Fetcher::new(dialer.clone(), caps.s3()),
             git: GitFetcher::new(dialer, scratch, caps.git()),
             folders: FolderRoot::new(folder_root),
             caps,
@@ -94,25 +100,66 @@ impl SourceFetch for Fetcher {
     async fn fetch(
         &self,
         source: &Source,
+        key: Option<&SourceKey>,
         pin: Option<&str>,
         scope: &FolderScope,
         into: &Path,
     ) -> Result<Resolved, SourceError> {
         match &source.kind {
-            // Credentials of sources are not served yet; until then a private repository fails.
-            Kind::GitHttps(git) => self.git.fetch(git, pin, None, into).await.map(Resolved::Commit),
+            Kind::GitHttps(git) => {
+                let key = git_key(source, key)?;
+                self.git.fetch(git, pin, key, into).await.map(Resolved::Commit)
+            }
             Kind::Folder(folder) => self.copy(folder, scope, into).await,
-            Kind::Tarball(_) | Kind::S3(_) => {
-                Err(SourceError::Failed("sources of this kind are not served yet".into()))
+            Kind::Tarball(tarball) => self.tarballs.fetch(tarball, pin, into).await.map(Resolved::Digest),
+            Kind::S3(s3) => {
+                let key = s3_key(source, key)?;
+                self.s3.fetch(s3, key, pin, into).await.map(Resolved::Digest)
             }
         }
     }
 
-    async fn reachable(&self, source: &Source, scope: &FolderScope) -> bool {
+    async fn reachable(&self, source: &Source, key: Option<&SourceKey>, scope: &FolderScope) -> bool {
         match &source.kind {
-            Kind::GitHttps(git) => self.git.reachable(git, None).await,
+            Kind::GitHttps(git) => match git_key(source, key) {
+                Ok(key) => self.git.reachable(git, key).await,
+                Err(_) => false,
+            },
             Kind::Folder(folder) => self.folders.admit(&folder.path, scope).is_ok(),
-            Kind::Tarball(_) | Kind::S3(_) => false,
+            Kind::Tarball(tarball) => self.tarballs.reachable(tarball).await,
+            Kind::S3(s3) => match s3_key(source, key) {
+                Ok(key) => self.s3.reachable(s3, key).await,
+                Err(_) => false,
+            },
         }
+    }
+}
+
+/// A source that names a credential is not tried without it, nor with one of another kind.
+fn git_key<'k>(source: &Source, key: Option<&'k SourceKey>) -> Result<Option<&'k GitKey>, SourceError> {
+    match (source.credential(), key) {
+        (None, None) => Ok(None),
+        (Some(_), Some(SourceKey::Git(key))) => Ok(Some(key)),
+        _ => Err(not_opened()),
+    }
+}
+
+fn s3_key<'k>(source: &Source, key: Option<&'k SourceKey>) -> Result<Option<&'k S3Key>, SourceError> {
+    match (source.credential(), key) {
+        (None, None) => Ok(None),
+        (Some(_), Some(SourceKey::S3(key))) => Ok(Some(key)),
+        _ => Err(not_opened()),
+    }
+}
+
+fn not_opened() -> SourceError {
+    SourceError::Failed("the source's credential was not opened".into())
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher")
+            .field("caps", &self.caps)
+            .finish_non_exhaustive()
     }
 }

@@ -7,10 +7,14 @@ mod client;
 mod dialer;
 mod fetcher;
 mod folder;
+mod follow;
 mod git;
 mod process;
 mod resolve;
+mod s3;
+mod s3_http;
 mod stream;
+mod tarball;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tls;
@@ -19,7 +23,7 @@ pub use client::{Body, BoxError, Connector, HttpClient, Protocols, SendError, cl
 pub use dialer::{CONNECT_TIMEOUT, DialError, Dialer, DialerSettings, MAX_ADDRESSES};
 pub use fetcher::{Fetcher, FetcherSettings};
 pub use folder::{FolderRefused, FolderRoot, copy_folder};
-pub use git::{GIT_TIMEOUT, GitCredential, GitFetcher};
+pub use git::{GIT_TIMEOUT, GitFetcher};
 pub use resolve::{DnsResolver, LookupError, Resolve};
 pub use stream::Stream;
 pub use tls::{CaFileError, SetupError, read_ca_file};

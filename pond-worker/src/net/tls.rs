@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -52,22 +50,6 @@ pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileE
     } else {
         Ok(certificates)
     }
-}
-
-/// The system's certificates and the extra ones as PEM, for programs that take one file in place of the system's.
-pub(super) fn pem_with_system(extra: &[CertificateDer<'static>]) -> String {
-    let system = rustls_native_certs::load_native_certs().certs;
-    let mut pem = String::new();
-    for certificate in system.iter().chain(extra) {
-        let text = STANDARD.encode(certificate);
-        pem.push_str("-----BEGIN CERTIFICATE-----\n");
-        for start in (0..text.len()).step_by(64) {
-            pem.push_str(&text[start..text.len().min(start + 64)]);
-            pem.push('\n');
-        }
-        pem.push_str("-----END CERTIFICATE-----\n");
-    }
-    pem
 }
 
 /// A client configuration on ring, without ALPN. A system without certificates is no error: the extra ones may be enough,

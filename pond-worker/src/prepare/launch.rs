@@ -11,7 +11,7 @@ use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Exec, HomeFile};
 use pond_core::secret::Secret;
 
-use crate::broker::{self, Feature, Provider, provider};
+use crate::broker::{self, ClientBase, Feature, Provider, provider};
 
 /// Whether a name of a setting is a provider's address.
 fn is_base_url(name: &str) -> bool {
@@ -184,10 +184,9 @@ fn environment(
     if let (Some(provider), Some(origin)) = (provider, &inside.broker) {
         set("BROKER_URL", origin);
         if confined {
-            // Clients of Anthropic's wire add the version to the address, those of OpenAI's do not.
-            let base = match provider.name {
-                "anthropic" => origin.clone(),
-                _ => format!("{origin}{}", provider.version_path),
+            let base = match provider.client_base {
+                ClientBase::Origin => origin.clone(),
+                ClientBase::Versioned => format!("{origin}{}", provider.version_path),
             };
             set(provider.base_url_env, &base);
             if let Some((key, _)) = provider.keys.first() {

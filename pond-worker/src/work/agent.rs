@@ -18,7 +18,7 @@ use super::disk;
 use super::switch::{Stop, Switch};
 use super::watched::Watched;
 use super::{Lines, Writer};
-use crate::broker::BrokerHandle;
+use crate::broker::{BrokerHandle, Exceeded, Purse};
 use crate::collect::Listener;
 use crate::mini::{LogSink, Mini, MiniError, MiniLimits, MiniWire, Tool};
 use crate::prepare::Agent;
@@ -33,6 +33,8 @@ pub(super) struct JobBroker {
     pub(super) handle: BrokerHandle,
     pub(super) socket: PathBuf,
     pub(super) wire: MiniWire,
+    /// What pays for the calls, of a job with a budget.
+    pub(super) purse: Option<Arc<Purse>>,
 }
 
 /// What an agent runs with.
@@ -76,6 +78,7 @@ enum Reason {
     Timeout,
     Disk,
     BrokerGone,
+    Budget(Exceeded),
 }
 
 impl Run<'_> {
@@ -165,7 +168,16 @@ impl Run<'_> {
             _ = self.switch.reaches(Stop::Cancel) => Reason::Stop,
             () = self.clock.sleep(left) => Reason::Timeout,
             () = disk::filled(&self.writable, self.disk, &**self.clock) => Reason::Disk,
+            exceeded = self.budget_spent() => Reason::Budget(exceeded),
             () = self.broker_gone() => Reason::BrokerGone,
+        }
+    }
+
+    /// Waits until a call was refused or cut off for want of a budget.
+    async fn budget_spent(&self) -> Exceeded {
+        match self.broker.and_then(|broker| broker.purse.as_ref()) {
+            Some(purse) => purse.exceeded().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -197,6 +209,7 @@ impl Run<'_> {
                     bytes(self.disk)
                 ),
             ),
+            Reason::Budget(exceeded) => failed(FailureCode::BudgetExceeded, exceeded.message.as_str()),
             Reason::BrokerGone => failed(
                 FailureCode::Internal,
                 "the job's model broker has gone; without it the agent reaches nothing, so it was ended",
@@ -276,8 +289,13 @@ impl Run<'_> {
         }
     }
 
-    /// What an end means. A limit that was run into explains a bad one.
+    /// What an end means. An agent that ran out of budget has not done what it was to do, whatever it says; a limit that was
+    /// run into explains a bad end.
     async fn judge(&self, outcome: Outcome) -> JobEnd {
+        let purse = self.broker.and_then(|broker| broker.purse.as_ref());
+        if let Some(exceeded) = purse.and_then(|purse| purse.exceeded_already()) {
+            return failed(FailureCode::BudgetExceeded, exceeded.message);
+        }
         if let Outcome::Done | Outcome::Exited(Exit::Code(0)) = outcome {
             return JobEnd::Done;
         }

@@ -1,5 +1,6 @@
 //! The model calls of a job, sent on in batches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pond_core::dispatch::Telemetry;
@@ -8,24 +9,25 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Claimed, Refused};
-use crate::broker::ModelCall;
+use crate::broker::{ModelCall, Tally};
 
 /// How long calls are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(250);
-/// Calls in one batch.
-const MAX_BATCH: usize = 500;
 
-/// Sends what comes; ends when the broker has.
-pub(crate) fn ship(calls: mpsc::Receiver<ModelCall>, claimed: Claimed) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(send_all(calls, claimed)))
+/// Sends what comes and adds it up; ends when the broker has.
+pub(crate) fn ship(calls: mpsc::Receiver<ModelCall>, claimed: Claimed, tally: Arc<Tally>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(send_all(calls, claimed, tally)))
 }
 
-async fn send_all(mut calls: mpsc::Receiver<ModelCall>, claimed: Claimed) {
-    let mut seq = 0;
+async fn send_all(mut calls: mpsc::Receiver<ModelCall>, claimed: Claimed, tally: Arc<Tally>) {
+    let record = |call: ModelCall| {
+        tally.add(&call);
+        record(call)
+    };
     while let Some(first) = calls.recv().await {
         let mut batch = vec![record(first)];
         let mut until = claimed.clock.sleep(GATHER);
-        while batch.len() < MAX_BATCH {
+        while batch.len() < Telemetry::MOST {
             tokio::select! {
                 biased;
                 call = calls.recv() => match call {
@@ -35,13 +37,13 @@ async fn send_all(mut calls: mpsc::Receiver<ModelCall>, claimed: Claimed) {
                 () = &mut until => break,
             }
         }
-        let telemetry = Telemetry { seq, calls: batch };
+        let telemetry = Telemetry { calls: batch };
         let sent = claimed.call(|link, claim| {
             let telemetry = telemetry.clone();
             async move { link.telemetry(&claim, telemetry).await }
         });
         match sent.await {
-            Ok(()) => seq += 1,
+            Ok(()) => {}
             Err(Refused::Gone) => return,
             Err(Refused::Error(error)) => {
                 tracing::error!(job = %claimed.claim.job, %error, "model calls are refused and not counted");
@@ -52,6 +54,7 @@ async fn send_all(mut calls: mpsc::Receiver<ModelCall>, claimed: Claimed) {
 
 fn record(call: ModelCall) -> usage::ModelCall {
     usage::ModelCall {
+        id: call.id,
         at: call.ts,
         provider: call.provider.to_owned(),
         model: call.model,

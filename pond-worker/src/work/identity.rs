@@ -25,6 +25,22 @@ struct Record {
     worker_id: WorkerId,
 }
 
+/// A worker's state folder, held by one process at a time until this is dropped.
+#[derive(Debug)]
+pub struct StateFolder {
+    _lock: Flock<File>,
+}
+
+impl StateFolder {
+    /// Makes the folder, with mode 0700, if it is not there, and takes it; a former life has a moment to let go of it.
+    ///
+    /// # Errors
+    /// When another worker has it, or it cannot be used.
+    pub async fn open(state: &Path, clock: &dyn Clock) -> Result<Self, WorkerError> {
+        lock(state, clock).await.map(|lock| Self { _lock: lock })
+    }
+}
+
 /// Makes the state folder and takes it; it is given back when the lock is dropped, or its process ends.
 pub(crate) async fn lock(state: &Path, clock: &dyn Clock) -> Result<Flock<File>, WorkerError> {
     let at = WorkerError::state("it cannot be made or opened");

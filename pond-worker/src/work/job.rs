@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use pond_core::Error;
 use pond_core::artifacts::ByteStream;
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
@@ -13,6 +15,7 @@ use pond_core::runs::{Failure, FailureCode, ParseCount};
 use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Running, Sandbox, SandboxError, Spec};
 use pond_core::secret::Secret;
 use pond_core::sources::TreeError;
+use pond_core::usage::{Amounts, Granted};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,7 +29,7 @@ use super::settings::WorkerSettings;
 use super::switch::{Stop, Switch};
 use super::watched::Watched;
 use super::{Claimed, Lines, Refused, calls};
-use crate::broker::{Broker, Parts, Unlimited, Upstream};
+use crate::broker::{Broker, Draws, Parts, Purse, Spend, Tally, Unlimited, Upstream};
 use crate::collect::{Collecting, Listener, Said, collect};
 use crate::mini::MiniWire;
 use crate::prepare::{Inside, WorkFolder, broker_grant, launch};
@@ -84,6 +87,7 @@ pub(super) async fn attend(shop: Arc<Shop>, link: Arc<dyn WorkerLink>, job: Job)
         shop: &shop,
         job: &job,
         claimed,
+        tally: Arc::default(),
         lifetime: lease.lifetime(),
     };
     let mut whole = Box::pin(attempt.whole());
@@ -104,6 +108,8 @@ struct Attempt<'a> {
     lifetime: Lifetime,
     /// When the timeout strikes.
     until: Timestamp,
+    /// What its model calls come to.
+    tally: Arc<Tally>,
 }
 
 /// What was made ready before the sandbox starts.
@@ -114,16 +120,21 @@ struct Ready {
 
 impl Attempt<'_> {
     async fn whole(&self) {
-        let report = match WorkFolder::create(&self.shop.settings.state_dir, &self.job.id.to_string()).await {
+        let report = match WorkFolder::create(&self.shop.settings.work_dir, &self.job.id.to_string()).await {
             Ok(folder) => self.in_folder(folder).await,
             Err(error) => {
                 tracing::error!(job = %self.job.id, %error, "no folder for a job");
                 let what = format!("the worker has no room for the job: {}", error.kind());
                 let end = failed(FailureCode::Internal, what);
-                Some(Report { end, parse: None })
+                Some(Report {
+                    end,
+                    parse: None,
+                    spent: None,
+                })
             }
         };
-        let Some(report) = report else { return };
+        let Some(mut report) = report else { return };
+        report.spent = self.tally.total().as_ref().map(Amounts::from);
         let told = self.claimed.call(|link, claim| {
             let report = report.clone();
             async move { link.finish(&claim, report).await }
@@ -150,7 +161,11 @@ impl Attempt<'_> {
         };
         ready.folder.remove().await;
         match end {
-            Ok(end) | Err(Early::End(end)) => Some(Report { end, parse }),
+            Ok(end) | Err(Early::End(end)) => Some(Report {
+                end,
+                parse,
+                spent: None,
+            }),
             Err(Early::Gone) => None,
         }
     }
@@ -366,12 +381,22 @@ impl Attempt<'_> {
         let Some(model) = &self.job.model else {
             return Ok(None);
         };
-        let grant = broker_grant(model, &ready.grant)?;
-        let wire = match model.provider.as_str() {
-            "anthropic" => MiniWire::Anthropic,
-            "openai" => MiniWire::Responses,
-            _ => MiniWire::Chat,
-        };
+        let mut grant = broker_grant(model, &ready.grant)?;
+        let limits = self.job.budget.slice();
+        if limits.usd.is_some() {
+            // What has no price could be used without end.
+            grant
+                .models
+                .retain(|_, prices| prices.input.is_some() && prices.output.is_some());
+        }
+        let purse = (!limits.is_unbounded()).then(|| {
+            let draws = LinkDraws(self.claimed.clone());
+            Arc::new(Purse::new(limits, Box::new(draws)))
+        });
+        let spend = purse
+            .clone()
+            .map_or_else(|| Arc::new(Unlimited) as Arc<dyn Spend>, |purse| purse);
+        let wire = MiniWire::of(&model.provider).unwrap_or(MiniWire::Chat);
         let socket = ready.folder.broker_socket();
         let listener = UnixListener::bind(&socket).map_err(|error| {
             Failure::new(
@@ -381,14 +406,20 @@ impl Attempt<'_> {
         })?;
         let parts = Parts {
             upstream: Arc::clone(&self.shop.upstream),
-            spend: Arc::new(Unlimited),
+            spend,
             clock: Arc::clone(&self.shop.clock),
             entropy: Arc::clone(&self.shop.entropy),
         };
         let (told, calls) = mpsc::channel(WAITING_CALLS);
         let handle = Broker::start(listener, grant, parts, told);
-        let telemetry = calls::ship(calls, self.claimed.clone());
-        Ok(Some((JobBroker { handle, socket, wire }, telemetry)))
+        let telemetry = calls::ship(calls, self.claimed.clone(), Arc::clone(&self.tally));
+        let broker = JobBroker {
+            handle,
+            socket,
+            wire,
+            purse,
+        };
+        Ok(Some((broker, telemetry)))
     }
 
     fn spec(&self, ready: &Ready, bridge: Option<Bridge>, home: Vec<pond_core::sandbox::HomeFile>) -> Spec {
@@ -480,10 +511,32 @@ impl Attempt<'_> {
     }
 }
 
+/// Draws by the job's link.
+struct LinkDraws(Claimed);
+
+#[async_trait]
+impl Draws for LinkDraws {
+    async fn draw(&self, want: Amounts) -> Result<Granted, String> {
+        let drawn = self.0.call(|link, claim| async move { link.draw(&claim, want).await });
+        drawn.await.map_err(|refused| match refused {
+            Refused::Gone => "the job is lost".to_owned(),
+            Refused::Error(error) => error.to_string(),
+        })
+    }
+}
+
 /// What it means that something asked for does not come.
 fn asked(what: &str, refused: Refused) -> Early {
     match refused {
         Refused::Gone => Early::Gone,
+        // What was brought for the job is not what the engine made for it.
+        Refused::Error(Error::Invalid(faults)) => {
+            let why = faults
+                .into_iter()
+                .next()
+                .map_or_else(String::new, |fault| fault.message);
+            Failure::new(FailureCode::JobInvalid, format!("{what} of the job: {why}")).into()
+        }
         Refused::Error(error) => Failure::new(FailureCode::Internal, format!("{what} of the job: {error}")).into(),
     }
 }

@@ -250,3 +250,39 @@ impl Drop for Held {
         self.leases.lock().remove(&self.job);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pond_core::id::JobId;
+    use pond_core::pool::ClaimToken;
+    use pond_core::testing::ManualClock;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_is_given_up_a_little_before_its_sandbox_ends_itself() {
+        let clock = ManualClock::new();
+        let leases = Leases::new(clock.clone());
+        let switch = Switch::new();
+        let claim = Claim {
+            job: JobId::from(Uuid::from_u128(1)),
+            token: ClaimToken::from_text("t"),
+        };
+        let span = Duration::from_secs(60);
+        let mut held = leases.hold(claim, clock.now().plus(span), switch.clone());
+        let lifetime = held.lifetime();
+        let mut guard = Box::pin(held.guard());
+        let mut given_up = || futures::FutureExt::now_or_never(&mut guard).is_some();
+        assert_eq!((given_up(), lifetime.is_over()), (false, false));
+        clock.advance(Duration::from_millis(48_900));
+        assert_eq!((given_up(), lifetime.is_over()), (false, false));
+        assert!(
+            reserve(span) < Duration::from_millis(11_000),
+            "the sandbox lives on for now"
+        );
+        clock.advance(Duration::from_millis(100));
+        assert_eq!((given_up(), lifetime.is_over()), (true, true));
+        assert_eq!(switch.now(), Stop::Lost);
+    }
+}

@@ -25,6 +25,7 @@ mod worker;
 pub(crate) use agent::limit_message;
 pub(crate) use claimed::{Claimed, Refused};
 pub use embed::{EmbeddedPool, embed};
+pub use identity::StateFolder;
 pub(crate) use identity::lock as lock_state;
 pub(crate) use job::not_started;
 pub(crate) use lines::{Lines, Writer};

@@ -17,6 +17,8 @@ use crate::net::SetupError;
 pub struct WorkerSettings {
     /// Its state folder: its identity, the folders of its jobs. Made with mode 0700 if it is not there; one worker at a time.
     pub state_dir: PathBuf,
+    /// Where the folders of its jobs are made; a folder of this worker's alone.
+    pub work_dir: PathBuf,
     /// Its name for people.
     pub name: String,
     /// Its tags.
@@ -42,8 +44,10 @@ pub struct WorkerSettings {
 impl WorkerSettings {
     /// The usual settings, in a state folder.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        let state_dir = state_dir.into();
         Self {
-            state_dir: state_dir.into(),
+            work_dir: state_dir.clone(),
+            state_dir,
             name: "worker".into(),
             tags: BTreeSet::from(["pool:trusted".into()]),
             capabilities: BTreeSet::new(),

@@ -1,21 +1,19 @@
 //! The worker itself: asks for jobs while it has room, and looks after those it has.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::Flock;
 use pond_core::clock::Clock;
 use pond_core::dispatch::{Command, Job, Poll, Polled, Report, WorkerInfo, WorkerLink};
 use pond_core::entropy::Entropy;
 use pond_core::error::Result;
-use pond_core::id::BootId;
+use pond_core::id::{BootId, WorkerId};
 use pond_core::pool::{Claim, JobEnd};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::identity;
+use super::identity::{self, StateFolder};
 use super::job::{Shop, attend};
 use super::leases::Leases;
 use super::probe::{self, Found};
@@ -39,7 +37,7 @@ pub struct Worker {
     info: WorkerInfo,
     shop: Arc<Shop>,
     host: Arc<Host>,
-    _lock: Flock<File>,
+    _folder: StateFolder,
 }
 
 impl Worker {
@@ -52,12 +50,26 @@ impl Worker {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, WorkerError> {
-        let lock = identity::lock(&settings.state_dir, &*clock).await?;
+        let folder = StateFolder::open(&settings.state_dir, &*clock).await?;
         let id = identity::worker_id(&settings.state_dir, &*clock, &*entropy)?;
+        Self::start_as(id, folder, settings, clock, entropy).await
+    }
+
+    /// As [`Worker::start`], with an id that was given elsewhere and a state folder that is held already.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn start_as(
+        id: WorkerId,
+        folder: StateFolder,
+        settings: WorkerSettings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, WorkerError> {
         let host = open_host(&settings).await?;
         let found = probe::probe(&host, settings.allow_unconfined).await?;
-        let state = settings.state_dir.clone();
-        let removed = tokio::task::spawn_blocking(move || remove_leftovers(&state)).await;
+        let work = settings.work_dir.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_leftovers(&work)).await;
         removed
             .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
             .map_err(WorkerError::state("the folders of former jobs stay"))?;
@@ -93,7 +105,7 @@ impl Worker {
             info,
             shop,
             host,
-            _lock: lock,
+            _folder: folder,
         })
     }
 
@@ -202,7 +214,17 @@ async fn give_back(link: &Arc<dyn WorkerLink>, jobs: Vec<Job>) {
             token: job.claim,
         };
         let end = JobEnd::Cancelled;
-        if let Err(error) = link.finish(&claim, Report { end, parse: None }).await {
+        if let Err(error) = link
+            .finish(
+                &claim,
+                Report {
+                    end,
+                    parse: None,
+                    spent: None,
+                },
+            )
+            .await
+        {
             tracing::warn!(job = %claim.job, %error, "a job is given back only when its lease ends");
         }
     }

@@ -14,9 +14,18 @@ const ANTHROPIC: (&str, &str) = ("anthropic", "/v1/messages");
 const RESPONSES: (&str, &str) = ("openai", "/v1/responses");
 const CHAT: (&str, &str) = ("openai_compatible", "/v1/chat/completions");
 const EMBEDDINGS: (&str, &str) = ("openai", "/v1/embeddings");
+const GEMINI: (&str, &str) = ("gemini", "/v1beta/models/m:generateContent");
+const GEMINI_STREAM: (&str, &str) = ("gemini", "/v1beta/models/m:streamGenerateContent");
+const GEMINI_TOKENS: (&str, &str) = ("gemini", "/v1beta/models/m:countTokens");
 
 fn grant(name: &str, features: &[Feature]) -> Grant {
-    let credential = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"].map(|name| (name, "k"));
+    let credential = [
+        "ANTHROPIC_API_KEY",
+        "OPENAI_API_KEY",
+        "OPENROUTER_API_KEY",
+        "GOOGLE_API_KEY",
+    ]
+    .map(|name| (name, "k"));
     let base = [("OPENAI_BASE_URL", "http://127.0.0.1:1")];
     let values = credential
         .into_iter()
@@ -35,9 +44,9 @@ fn grant(name: &str, features: &[Feature]) -> Grant {
 
 fn judge((name, path): (&str, &str), body: &str, features: &[Feature]) -> Result<Asked, Refusal> {
     let grant = grant(name, features);
-    let route = grant.provider().route(&Method::POST, path).expect("a route");
+    let found = grant.provider().route(&Method::POST, path).expect("a route");
     let body = Json::parse(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"));
-    route.wire.expect("a wire").judge(&body, &grant)
+    found.route.wire.expect("a wire").judge(found.model, &body, &grant)
 }
 
 fn refused(wire: (&str, &str), body: &str, features: &[Feature]) -> &'static str {
@@ -178,6 +187,54 @@ fn remote() -> Vec<((&'static str, &'static str), &'static str, Feature)> {
             r#""input":[{"type":"function_call_output","call_id":"c","output":[{"type":"input_file","file_id":"f"}]}]"#,
             RemoteUrl,
         ),
+        (GEMINI, r#""tools":[{"googleSearch":{}}]"#, WebSearch),
+        (GEMINI_STREAM, r#""tools":[{"google_search":{}}]"#, WebSearch),
+        (GEMINI, r#""Tools":[{"googleSearchRetrieval":{}}]"#, WebSearch),
+        (
+            GEMINI,
+            r#""tools":[{"functionDeclarations":[{"name":"f"}],"codeExecution":{}}]"#,
+            CodeExecution,
+        ),
+        (GEMINI, r#""tools":[{"code_execution":{}}]"#, CodeExecution),
+        (GEMINI_STREAM, r#""tools":[{"urlContext":{}}]"#, WebFetch),
+        (GEMINI, r#""tools":[{"url_context":{}}]"#, WebFetch),
+        (
+            GEMINI,
+            r#""tools":[{"fileSearch":{"fileSearchStoreNames":["s"]}}]"#,
+            FileSearch,
+        ),
+        (
+            GEMINI,
+            r#""tools":[{"mcpServers":[{"name":"x","streamableHttpTransport":{"url":"https://x"}}]}]"#,
+            Mcp,
+        ),
+        (GEMINI, r#""cachedContent":"cachedContents/c""#, Store),
+        (GEMINI, r#""cached_content":"cachedContents/c""#, Store),
+        (
+            GEMINI,
+            r#""contents":[{"parts":[{"fileData":{"fileUri":"https://x/a.pdf"}}]}]"#,
+            RemoteUrl,
+        ),
+        (
+            GEMINI_STREAM,
+            r#""contents":[{"parts":[{"file_data":{"file_uri":"gs://x/a"}}]}]"#,
+            RemoteUrl,
+        ),
+        (
+            GEMINI,
+            r#""system_instruction":{"parts":[{"fileData":{"fileUri":"files/f"}}]}"#,
+            RemoteUrl,
+        ),
+        (
+            GEMINI,
+            r#""contents":[{"parts":[{"functionResponse":{"name":"f","response":{},"parts":[{"fileData":{"fileUri":"https://x"}}]}}]}]"#,
+            RemoteUrl,
+        ),
+        (
+            GEMINI_TOKENS,
+            r#""generateContentRequest":{"model":"models/m","tools":[{"googleSearch":{}}]}"#,
+            WebSearch,
+        ),
         (CHAT, r#""web_search_options":{}"#, WebSearch),
         (CHAT, r#""plugins":[{"id":"web","max_results":3}]"#, WebSearch),
         (CHAT, r#""plugins":[{"id":"file-parser"}]"#, CodeExecution),
@@ -206,7 +263,7 @@ fn c17_87_each_remote_feature_is_refused_and_passes_once_granted() {
     let all: BTreeSet<Feature> = Feature::ALL.iter().map(|(_, feature)| *feature).collect();
     for (wire, rest, feature) in remote() {
         let body = format!(r#"{{"model":"m",{rest}}}"#);
-        assert_eq!(refused(wire, &body, &[]), "remote_feature_not_allowed");
+        assert_eq!(refused(wire, &body, &[]), "remote_feature_not_allowed", "{body}");
         let others: Vec<Feature> = all.iter().copied().filter(|other| *other != feature).collect();
         assert_eq!(refused(wire, &body, &others), "remote_feature_not_allowed");
         let told = judge(wire, &body, &[]).expect_err("refused").message;
@@ -218,7 +275,10 @@ fn c17_87_each_remote_feature_is_refused_and_passes_once_granted() {
 #[test]
 fn what_is_remote_on_one_wire_of_the_family_passes_on_none() {
     let wires = ["/v1/responses", "/v1/chat/completions", "/v1/embeddings"];
-    for (_, rest, _) in remote().into_iter().filter(|((name, _), ..)| *name != "anthropic") {
+    for (_, rest, _) in remote()
+        .into_iter()
+        .filter(|((name, _), ..)| !["anthropic", "gemini"].contains(name))
+    {
         let body = format!(r#"{{"model":"m",{rest}}}"#);
         for provider in ["openai", "openai_compatible", "openrouter"] {
             for wire in wires {
@@ -301,6 +361,11 @@ fn unknown_tool_types_are_refused_whatever_is_granted() {
         (ANTHROPIC, r#"{"type":"advisor_20260301","name":"t"}"#),
         (RESPONSES, r#"{"type":"image_generation"}"#),
         (RESPONSES, r#"{"name":"f"}"#),
+        (GEMINI, r#"{"teleport":{}}"#),
+        (GEMINI, r#"{"functionDeclarations":[],"exaAiSearch":{}}"#),
+        (GEMINI, "{}"),
+        (GEMINI, r#"{"googleSearch":null}"#),
+        (GEMINI_STREAM, r#""function""#),
         (CHAT, r#"{"type":"teleport"}"#),
         (CHAT, r#""function""#),
     ] {
@@ -309,7 +374,7 @@ fn unknown_tool_types_are_refused_whatever_is_granted() {
             "remote_feature_not_allowed"
         );
     }
-    for wire in [ANTHROPIC, RESPONSES, CHAT] {
+    for wire in [ANTHROPIC, RESPONSES, CHAT, GEMINI] {
         assert_eq!(
             refused(wire, r#"{"model":"m","tools":{"type":"function"}}"#, &all),
             "invalid_request_error"
@@ -369,6 +434,18 @@ fn what_the_client_does_itself_passes() {
             CHAT,
             r#""tools":[{"type":"function","function":{"name":"f","parameters":{}}}]"#,
         ),
+        (
+            GEMINI,
+            r#""tools":[{"functionDeclarations":[{"name":"f","parameters":{"properties":{"fileUri":{"type":"STRING"}}}}]}]"#,
+        ),
+        (
+            GEMINI_STREAM,
+            r#""contents":[{"parts":[{"inlineData":{"mimeType":"image/png","data":"aGk="}},{"text":"https://x"}]},
+                {"role":"model","parts":[{"functionCall":{"name":"f","args":{"fileData":{"fileUri":"https://x"}}}}]},
+                {"role":"user","parts":[{"functionResponse":{"name":"f","response":{"fileUri":"https://x"}}}]}]"#,
+        ),
+        (GEMINI_TOKENS, r#""generateContentRequest":{"model":"models/m"}"#),
+        (GEMINI, r#""cachedContent":null,"store":false"#),
         (CHAT, r#""plugins":[{"id":"response-healing"}]"#),
         (
             CHAT,
@@ -398,6 +475,46 @@ fn only_granted_models_pass_also_as_fallbacks() {
         refused(ANTHROPIC, r#"{"model":"m","fallbacks":[{"model":"x"}]}"#, &[]),
         "model_not_allowed"
     );
+}
+
+#[test]
+fn the_model_of_a_path_must_be_granted_and_the_body_may_name_no_other() {
+    let at = |model: &str| format!("/v1beta/models/{model}:generateContent");
+    assert_eq!(judge(("gemini", &at("n")), "{}", &[]).expect("granted").model, "n");
+    assert_eq!(refused(("gemini", &at("x")), "{}", &[]), "model_not_allowed");
+    for body in [
+        r#"{"model":"models/n"}"#,
+        r#"{"Model":"n"}"#,
+        r#"{"model":["m"]}"#,
+        r#"{"generateContentRequest":{"model":"models/x"}}"#,
+    ] {
+        assert_eq!(refused(GEMINI, body, &[]), "model_not_allowed", "{body}");
+    }
+    let gemini = provider("gemini").expect("known");
+    for path in [
+        "/v1beta/models/:generateContent",
+        "/v1beta/models/..:generateContent",
+        "/v1beta/models/a/b:generateContent",
+        "/v1beta/models/m%2f:generateContent",
+        "/v1beta/models/m:generateContent:generateContent",
+        "/v1beta/models/m:embedContent",
+        "/v1beta/models/m:batchGenerateContent",
+        "/v1beta/tunedModels/m:generateContent",
+        "/v1/models/m:generateContent",
+        "/v1beta/models/{model}:generateContent",
+    ] {
+        assert!(gemini.route(&Method::POST, path).is_none(), "{path}");
+    }
+}
+
+#[test]
+fn what_gemini_is_asked_to_keep_is_set_to_false() {
+    let off = [Edit::Set("store", "false")];
+    for body in [r#"{"store":true}"#, r#"{"STORE":1}"#] {
+        assert_eq!(judge(GEMINI, body, &[]).expect("passes").edits, off, "{body}");
+        assert_eq!(judge(GEMINI, body, &[Feature::Store]).expect("passes").edits, []);
+    }
+    assert_eq!(judge(GEMINI, "{}", &[]).expect("passes").edits, []);
 }
 
 #[test]

@@ -17,13 +17,15 @@ fn wire(name: &str) -> &'static dyn Wire {
         Some("anthropic") => ("anthropic", "/v1/messages"),
         Some("responses") => ("openai", "/v1/responses"),
         Some("chat") => ("openai", "/v1/chat/completions"),
+        Some("gemini") if name == "gemini_text.json" => ("gemini", "/v1beta/models/m:generateContent"),
+        Some("gemini") => ("gemini", "/v1beta/models/m:streamGenerateContent"),
         _ => ("openai", "/v1/embeddings"),
     };
     let route = provider(provider_name)
         .expect("known")
         .route(&Method::POST, path)
         .expect("a route");
-    route.wire.expect("a wire")
+    route.route.wire.expect("a wire")
 }
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -57,14 +59,19 @@ fn fixtures() -> Vec<(&'static str, Tokens)> {
         ("chat_text.sse", tokens(93, 46, 1024, 0)),
         ("chat_tool.sse", tokens(82, 17, 0, 0)),
         ("embeddings.json", tokens(8, 0, 0, 0)),
+        ("gemini_text.json", tokens(330, 105, 900, 0)),
+        ("gemini_text.sse", tokens(54, 29, 256, 0)),
+        ("gemini_array.json", tokens(54, 29, 256, 0)),
+        ("gemini_tool.sse", tokens(88, 23, 0, 0)),
     ]
 }
 
 /// Feeds an answer in chunks; gives what passed and what was read.
 fn feed(name: &str, chunks: &[&[u8]], hide: bool) -> (Vec<u8>, Metered) {
     let mut meter = Meter::new(wire(name), ASKED);
-    if name.ends_with(".sse") {
-        meter.expect_events(hide);
+    match name.ends_with(".sse") {
+        true => meter.expect_events(hide),
+        false => meter.expect_json(),
     }
     let mut passed = Vec::new();
     for chunk in chunks {
@@ -144,15 +151,17 @@ fn an_event_is_passed_when_it_has_ended_though_another_may_be_hidden() {
 fn what_is_cut_off_before_its_last_usage_is_estimated_from_what_has_passed() {
     for (name, expected) in fixtures() {
         let answer = fixture(name);
-        let told = b"\"usage\":";
-        let last = answer.windows(told.len()).rposition(|part| part == told);
+        let last = [&b"\"usage\":"[..], b"\"usageMetadata\":"]
+            .iter()
+            .find_map(|told| answer.windows(told.len()).rposition(|part| part == *told));
         // A pretty-printed answer has a space there; any cut of a whole answer will do.
         let cut = last.unwrap_or(answer.len() / 2);
         let (_, metered) = feed(name, &[&answer[..cut]], false);
         assert!(metered.estimated || name == "anthropic_tool.sse", "{name}");
         let has_output = metered.tokens.output > 0;
         assert_eq!(has_output, name != "embeddings.json", "{name}: {metered:?}");
-        let tells_input_first = name.starts_with("anthropic") && name.ends_with(".sse");
+        let streams = name.ends_with(".sse") || name == "gemini_array.json";
+        let tells_input_first = streams && (name.starts_with("anthropic") || name.starts_with("gemini"));
         let input = if tells_input_first {
             expected.input
         } else {
@@ -181,7 +190,7 @@ proptest! {
 
     #[test]
     fn any_chunks_read_the_same(
-        which in 0..12usize,
+        which in 0..16usize,
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..40),
         hide in any::<bool>(),
     ) {
@@ -200,7 +209,14 @@ proptest! {
 
     #[test]
     fn any_bytes_are_metered_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        for name in ["anthropic.sse", "responses.sse", "chat.sse", "chat.json"] {
+        for name in [
+            "anthropic.sse",
+            "responses.sse",
+            "chat.sse",
+            "chat.json",
+            "gemini.sse",
+            "gemini.json",
+        ] {
             let (passed, _) = feed(name, &[&bytes], false);
             prop_assert_eq!(&passed, &bytes);
         }

@@ -1,10 +1,7 @@
 //! The way to the provider: the client chooses nothing of it, and the key stays on it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use pond_core::usage::Tokens;
-use pond_worker::broker::{Exceeded, Feature, ModelCall, PROVIDERS, Spend};
+use pond_worker::broker::{Feature, PROVIDERS};
 use pond_worker::net::testing::CountingListener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -107,6 +104,45 @@ async fn c17_73_host_absolute_url_and_query_do_not_move_the_upstream() {
             .all(|request| request.contains(&format!("host: {}", upstream.addr)))
     );
     assert_eq!(evil.count().await, 0);
+}
+
+#[tokio::test]
+async fn c17_73_a_gemini_key_goes_in_a_header_and_no_query_moves_anything() {
+    let upstream = Upstream::answering(&[&ok("[]"), &ok("{}")]).await;
+    let world = World::start(Setting::new("gemini", upstream.addr));
+    let query = "key=mine&alt=sse&alt=proto&$alt=sse&fields=candidates&access_token=x";
+    let target = format!("/v1beta/models/m:streamGenerateContent?{query}");
+    let answer = world
+        .post(&target, "x-goog-api-key: dummy\r\n", r#"{"contents":[]}"#)
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let get = "GET /v1beta/models?pageSize=5&key=mine HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(world.raw(get).await.starts_with("HTTP/1.1 200"));
+    let requests = upstream.requests();
+    let [asked, listed] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+    let line = "post /v1beta/models/m:streamgeneratecontent?alt=sse http/1.1\r\n";
+    assert!(asked.starts_with(line), "{asked}");
+    assert!(
+        listed.starts_with("get /v1beta/models?pagesize=5 http/1.1\r\n"),
+        "{listed}"
+    );
+    for request in &requests {
+        assert!(request.contains(&format!("x-goog-api-key: {KEY}\r\n")), "{request}");
+        assert!(!request.contains("mine") && !request.contains("dummy"), "{request}");
+    }
+    let refused = world.post("/v1beta/models/x:generateContent", "", "{}").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 403") && refused.contains(r#""type":"model_not_allowed""#),
+        "{refused}"
+    );
+    assert!(refused.contains(r#""status":"PERMISSION_DENIED""#), "{refused}");
+    for target in ["/v1beta/models/m:embedContent", "/v1beta/cachedContents", "/v1/models"] {
+        let refused = world.post(target, "", "{}").await;
+        assert!(refused.contains("path_not_allowed"), "{target}: {refused}");
+    }
+    assert_eq!(upstream.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -418,48 +454,6 @@ async fn the_address_dies_with_the_handle_and_calls_under_way_are_told() {
     assert!(UnixStream::connect(&world.socket).await.is_err());
 }
 
-/// Pays for so many calls.
-struct Purse {
-    left: AtomicU64,
-    told: AtomicU64,
-}
-
-impl Spend for Purse {
-    fn before(&self) -> Result<(), Exceeded> {
-        let paid = self
-            .left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        paid.map(|_| ()).map_err(|_| Exceeded {
-            message: "calls: 1 of 1 spent".into(),
-        })
-    }
-
-    fn after(&self, call: &ModelCall) {
-        self.told.fetch_add(call.tokens.total(), Ordering::SeqCst);
-    }
-}
-
-#[tokio::test]
-async fn a_spent_budget_refuses_the_next_call_for_good() {
-    let upstream = Upstream::answering(&[&ok(ANSWER)]).await;
-    let purse = Arc::new(Purse {
-        left: AtomicU64::new(1),
-        told: AtomicU64::new(0),
-    });
-    let world = World::start(Setting {
-        spend: purse.clone(),
-        ..Setting::new("anthropic", upstream.addr)
-    });
-    assert!(world.post("/v1/messages", "", BODY).await.starts_with("HTTP/1.1 200"));
-    let answer = world.post("/v1/messages", "", BODY).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 403") && answer.contains(r#""type":"budget_exceeded""#),
-        "{answer}"
-    );
-    assert_eq!(purse.told.load(Ordering::SeqCst), 18);
-    assert_eq!(upstream.requests().len(), 1);
-}
-
 #[tokio::test]
 async fn a_closed_queue_of_records_lets_no_call_through() {
     let upstream = Upstream::answering(&[]).await;
@@ -475,6 +469,7 @@ fn dummy_keys_have_the_shape_and_open_nothing() {
         ("anthropic", "sk-ant-api03-"),
         ("openai", "sk-proj-"),
         ("openrouter", "sk-or-v1-"),
+        ("gemini", "AIza"),
     ];
     for provider in PROVIDERS {
         let shape = shapes
@@ -482,7 +477,7 @@ fn dummy_keys_have_the_shape_and_open_nothing() {
             .find(|(name, _)| *name == provider.name)
             .map_or("sk-", |(_, shape)| shape);
         assert!(
-            provider.dummy_key.starts_with(shape) && provider.dummy_key.len() > 60,
+            provider.dummy_key.starts_with(shape) && provider.dummy_key.len() > 38,
             "{provider:?}"
         );
         assert!(

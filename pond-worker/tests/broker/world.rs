@@ -127,6 +127,7 @@ impl Setting {
     pub(crate) fn new(provider: &'static str, upstream: SocketAddr) -> Self {
         let (key, base) = match provider {
             "anthropic" => ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+            "gemini" => ("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
             _ => ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
         };
         Self {

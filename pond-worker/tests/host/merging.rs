@@ -26,7 +26,7 @@ impl World {
         fs::create_dir_all(base.join("sub")).expect("own folder");
         let lines: String = (1..=20).map(|n| format!("line {n}\n")).collect();
         for path in ["text", "sub/other", "gone"] {
-            fs::write(base.join(path), &lines).expect("own folder");
+            fs::write(base.join(path), format!("{path}\n{lines}end of {path}\n")).expect("own folder");
         }
         fs::write(base.join("bytes"), [0, 1, 2, 255]).expect("own folder");
         fs::write(base.join(".gitignore"), "*.log\n").expect("own folder");
@@ -230,7 +230,7 @@ async fn what_an_area_lies_about_harms_only_itself() {
     let mut world = World::new();
     // Its list leaves out what it changes.
     let area = world
-        .area(|tree| replace(&tree.join("text"), "line 3\n", "hidden\n"))
+        .area(|tree| replace(&tree.join("sub/other"), "line 3\n", "hidden\n"))
         .await;
     area.changed = json!({"base": null, "files": [], "conflicts": []}).to_string().into();
     // Its list is nonsense, as is the patch of the next.
@@ -247,12 +247,13 @@ async fn what_an_area_lies_about_harms_only_itself() {
         .into();
     }
     world
-        .area(|tree| replace(&tree.join("text"), "line 5\n", "honest\n"))
+        .area(|tree| replace(&tree.join("text"), "line 15\n", "honest\n"))
         .await;
     let merged = world.merge().await;
     let lied: Vec<String> = (1..=8).map(|n| format!("area-{n:03}")).collect();
     assert_eq!(merged.conflicts, lied);
-    let text = fs::read_to_string(world.applied(&merged.patch).join("text")).expect("text");
-    assert!(text.contains("honest") && !text.contains("hidden"), "{text}");
+    let tree = world.applied(&merged.patch);
+    let read = |path: &str| fs::read_to_string(tree.join(path)).expect("text");
+    assert!(read("text").contains("honest") && !read("sub/other").contains("hidden"));
     assert_eq!(changed(&merged)["files"].as_array().expect("a list").len(), 1);
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pond_core::outbound::AllowPrivate;
 use pond_core::secret::Secret;
-use pond_core::sources::{Caps, FolderScope, Kind, Limits, Resolved, Source, SourceError, SourceFetch, parse};
+use pond_core::sources::{Caps, FolderScope, GitKey, Kind, Limits, Resolved, Source, SourceError, SourceFetch, parse};
 use pond_worker::net::testing::{CountingListener, GitBehaviour, GitRepo, GitServer, ScriptedResolver};
-use pond_worker::net::{Dialer, DialerSettings, Fetcher, FetcherSettings, GitCredential, GitFetcher};
+use pond_worker::net::{Dialer, DialerSettings, Fetcher, FetcherSettings, GitFetcher};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -84,7 +84,7 @@ impl World {
         let source = self.source(&self.server.url("app"), reference);
         let result = self
             .fetcher()
-            .fetch(&source, pin, &FolderScope::Root, &self.target())
+            .fetch(&source, None, pin, &FolderScope::Root, &self.target())
             .await;
         assert_eq!(
             fs::read_dir(self.scratch()).unwrap().count(),
@@ -157,7 +157,7 @@ async fn branches_tags_commits_and_the_default_are_fetched() {
     let reachable = |reference| {
         let source = world.source(&world.server.url("app"), reference);
         let fetcher = &fetcher;
-        async move { fetcher.reachable(&source, &FolderScope::Root).await }
+        async move { fetcher.reachable(&source, None, &FolderScope::Root).await }
     };
     assert!(reachable(None).await && reachable(Some("v1")).await && !reachable(Some("nowhere")).await);
 }
@@ -228,7 +228,13 @@ async fn a_name_is_held_to_its_judged_address() {
     let url = format!("http://inner.test:{}/app", world.server.address().port());
     let fetched = world
         .fetcher()
-        .fetch(&world.source(&url, None), None, &FolderScope::Root, &world.target())
+        .fetch(
+            &world.source(&url, None),
+            None,
+            None,
+            &FolderScope::Root,
+            &world.target(),
+        )
         .await;
     assert_eq!(fetched, Ok(Resolved::Commit(commit)));
 }
@@ -253,17 +259,17 @@ async fn c17_35_blocked_names_are_refused_before_git_dials() {
         let source = source(&AllowPrivate::default(), &format!("https://{name}:{port}/app"), None);
         let into = scratch.path().join("into");
         let error = fetcher
-            .fetch(&source, None, &FolderScope::Root, &into)
+            .fetch(&source, None, None, &FolderScope::Root, &into)
             .await
             .unwrap_err();
         assert!(error.to_string().contains("may not be dialled"), "{name}: {error}");
-        assert!(!fetcher.reachable(&source, &FolderScope::Root).await);
+        assert!(!fetcher.reachable(&source, None, &FolderScope::Root).await);
     }
     // A source accepted under another list is judged anew.
     let listed = AllowPrivate::parse(&format!("git=127.0.0.1:{port}")).unwrap();
     let source = source(&listed, &format!("http://127.0.0.1:{port}/app"), None);
     let error = fetcher
-        .fetch(&source, None, &FolderScope::Root, &scratch.path().join("into"))
+        .fetch(&source, None, None, &FolderScope::Root, &scratch.path().join("into"))
         .await
         .unwrap_err();
     assert_eq!(error.code(), "source_failed");
@@ -438,16 +444,24 @@ async fn a_credential_is_sent_in_the_header_alone() {
 
     let denied = fetcher.fetch(&git, None, None, &world.target()).await.unwrap_err();
     assert!(denied.to_string().contains("needs a credential"), "{denied}");
-    let credential = GitCredential::new(None, Secret::new("s3cret"));
+    let credential = key("x-access-token", "s3cret");
     assert!(!format!("{credential:?}").contains("s3cret"));
     assert_eq!(
         fetcher.fetch(&git, None, Some(&credential), &world.target()).await,
         Ok(commit)
     );
-    let wrong = GitCredential::new(Some("me"), Secret::new("wr0ng"));
+    let wrong = key("me", "wr0ng");
     let into = world.temp.path().join("again");
     let error = fetcher.fetch(&git, None, Some(&wrong), &into).await.unwrap_err();
+    assert!(error.to_string().contains("refuses the credential"), "{error}");
     assert!(!error.to_string().contains("wr0ng"), "{error}");
+}
+
+fn key(username: &str, token: &str) -> GitKey {
+    GitKey {
+        username: username.into(),
+        token: Secret::new(token),
+    }
 }
 
 #[tokio::test]
@@ -525,16 +539,16 @@ async fn a_folder_is_copied_and_told_by_its_digest() {
     let app = source("app");
     assert_eq!(fetcher.admit(&app, &FolderScope::Root).await, Ok(()));
     let first = fetcher
-        .fetch(&app, None, &FolderScope::Root, &temp.path().join("1"))
+        .fetch(&app, None, None, &FolderScope::Root, &temp.path().join("1"))
         .await
         .unwrap();
     let again = fetcher
-        .fetch(&app, None, &FolderScope::Root, &temp.path().join("2"))
+        .fetch(&app, None, None, &FolderScope::Root, &temp.path().join("2"))
         .await
         .unwrap();
     fs::write(root.join("app/a"), "b").unwrap();
     let changed = fetcher
-        .fetch(&app, None, &FolderScope::Root, &temp.path().join("3"))
+        .fetch(&app, None, None, &FolderScope::Root, &temp.path().join("3"))
         .await
         .unwrap();
     assert!(first == again && first != changed && first.as_str().len() == 64);
@@ -544,7 +558,7 @@ async fn a_folder_is_copied_and_told_by_its_digest() {
         refusals.push(fetcher.admit(&source(path), &FolderScope::Root).await.unwrap_err());
         assert!(
             fetcher
-                .fetch(&source(path), None, &FolderScope::Root, &temp.path().join("4"))
+                .fetch(&source(path), None, None, &FolderScope::Root, &temp.path().join("4"))
                 .await
                 .is_err()
         );

@@ -10,6 +10,7 @@ use pond_core::clock::SystemClock;
 use pond_core::dispatch::{Beat, BeatAnswer, Chunk, Grant, Poll, Polled, Report, Telemetry, Upload, WorkerLink};
 use pond_core::entropy::SystemEntropy;
 use pond_core::pool::{Claim, InProcessLink};
+use pond_core::usage::{Amounts, Granted};
 use pond_core::{EngineSettings, Error, Result};
 use pond_worker::work::{Worker, WorkerSettings};
 use serde_json::json;
@@ -63,6 +64,11 @@ impl WorkerLink for Shaky {
     async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
         self.passes()?;
         self.link.telemetry(claim, telemetry).await
+    }
+
+    async fn draw(&self, claim: &Claim, want: Amounts) -> Result<Granted> {
+        self.passes()?;
+        self.link.draw(claim, want).await
     }
 
     async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {

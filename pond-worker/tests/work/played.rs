@@ -19,6 +19,7 @@ use pond_core::pool::{Claim, ClaimToken};
 use pond_core::runs::executors::{Parse, SandboxBlock, Shape, Tier};
 use pond_core::sandbox::{Limits, Profile};
 use pond_core::secret::Secret;
+use pond_core::usage::{Amounts, Granted};
 use pond_core::{Conflict, Error, Result};
 use pond_worker::work::{Worker, WorkerSettings};
 use tokio::sync::Notify;
@@ -240,6 +241,10 @@ impl WorkerLink for Played {
 
     async fn telemetry(&self, _: &Claim, _: Telemetry) -> Result<()> {
         self.write("telemetry").map(drop)
+    }
+
+    async fn draw(&self, _: &Claim, _: Amounts) -> Result<Granted> {
+        unreachable!("no job here has a budget")
     }
 
     async fn artifact(&self, _: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {

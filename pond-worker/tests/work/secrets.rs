@@ -9,12 +9,13 @@ use serde_json::json;
 
 use super::world::{Ended, World, allow, napping, own_naps, processes_with, quick};
 
-async fn world_with(model: &ScriptedModel, provider: &str) -> World {
+pub(super) async fn world_with(model: &ScriptedModel, provider: &str) -> World {
     let address = model.addr;
     let world = World::with(quick(), |settings| settings.model_allow_private = allow(address)).await;
     let (key, base) = match provider {
         "anthropic" => ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
         "openrouter" => ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL"),
+        "gemini" => ("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
         _ => ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
     };
     let credential = json!({"name": "c", "provider": provider, "env": {base: model.base_url()},
@@ -75,6 +76,11 @@ async fn mini_fixes_the_sample_by_messages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mini_fixes_the_sample_by_responses() {
     mini_fixes_the_sample("openai").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mini_fixes_the_sample_by_gemini() {
+    mini_fixes_the_sample("gemini").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

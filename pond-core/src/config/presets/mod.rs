@@ -5,9 +5,15 @@
 
 use super::{Harness, HarnessFile};
 
+mod aider;
 mod claude;
 mod codex;
+mod gemini;
+mod goose;
 mod mini;
+mod mini_swe_agent;
+mod opencode;
+mod qwen;
 mod shell;
 
 /// A preset.
@@ -30,7 +36,18 @@ pub struct Preset {
 }
 
 /// All of them.
-pub const PRESETS: &[Preset] = &[claude::PRESET, codex::PRESET, mini::PRESET, shell::PRESET];
+pub const PRESETS: &[Preset] = &[
+    codex::PRESET,
+    claude::PRESET,
+    mini::PRESET,
+    opencode::PRESET,
+    gemini::PRESET,
+    qwen::PRESET,
+    aider::PRESET,
+    mini_swe_agent::PRESET,
+    goose::PRESET,
+    shell::PRESET,
+];
 
 /// The first word of the command that stands for Pond's own agent loop.
 pub const MINI: &str = "@mini";
@@ -74,7 +91,10 @@ mod tests {
     use crate::config::Record;
 
     #[test]
-    fn every_preset_passes_the_checks_of_a_harness() {
+    fn c17_47_every_preset_passes_the_checks_of_a_harness() {
+        let keys: Vec<&str> = PRESETS.iter().map(|preset| preset.key).collect();
+        let all = "codex claude mini opencode gemini qwen aider mini-swe-agent goose shell";
+        assert_eq!(keys.join(" "), all);
         for preset in PRESETS {
             let harness = preset.harness(preset.key, None);
             let files: Vec<_> = harness
@@ -98,6 +118,7 @@ mod tests {
             ("claude-code", "claude"),
             ("codex-cli", "codex"),
             ("codex-brokered", "codex"),
+            ("gemini-cli", "gemini"),
         ] {
             assert_eq!(Preset::key_of(alias), key);
         }

@@ -7,6 +7,7 @@ use super::{Executor, Work};
 use crate::artifacts::ArtifactName;
 use crate::body::Object;
 use crate::id::ProjectId;
+use crate::outbound::{HostPattern, MAX_PATTERNS};
 use crate::sandbox::{BackendKind, Limits, Profile};
 
 /// Which workers may take a stage.
@@ -45,7 +46,7 @@ pub struct SandboxBlock {
     /// The backend, when one is named.
     pub backend: Option<BackendKind>,
     /// Hosts that it may reach, before the operator's list.
-    pub allow_hosts: Vec<String>,
+    pub allow_hosts: Vec<HostPattern>,
     /// What it may use.
     pub limits: Limits,
     /// Docker image.
@@ -194,12 +195,7 @@ fn read_block(mut block: Object<'_>) -> Option<SandboxBlock> {
     let profile = one_of(&mut block, "profile", &Profile::ALL);
     let tier = one_of(&mut block, "tier", &Tier::ALL).unwrap_or_default();
     let backend = one_of(&mut block, "backend", &BackendKind::ALL);
-    let allow_hosts = block
-        .text_list("allow_hosts")
-        .unwrap_or_default()
-        .into_iter()
-        .map(ToOwned::to_owned)
-        .collect();
+    let allow_hosts = read_hosts(&mut block);
     let (limits, image) = block.object("overrides").map(read_overrides).unwrap_or_default();
     if image.is_some() && backend != Some(BackendKind::Docker) {
         block.fault("overrides/image", "an image needs backend 'docker'");
@@ -219,6 +215,24 @@ fn read_block(mut block: Object<'_>) -> Option<SandboxBlock> {
         limits,
         image,
     })
+}
+
+fn read_hosts(block: &mut Object<'_>) -> Vec<HostPattern> {
+    let texts = block.text_list("allow_hosts").unwrap_or_default();
+    if texts.len() > MAX_PATTERNS {
+        block.fault("allow_hosts", format!("expected at most {MAX_PATTERNS} hosts"));
+    }
+    let mut hosts = Vec::new();
+    for (index, text) in texts.into_iter().take(MAX_PATTERNS).enumerate() {
+        match HostPattern::parse(text) {
+            Ok(host) => hosts.push(host),
+            Err(bad) => {
+                let pointer = format!("{}/{index}", block.pointer("allow_hosts"));
+                block.faults().add(pointer, bad.to_string());
+            }
+        }
+    }
+    hosts
 }
 
 fn one_of<T: Copy>(block: &mut Object<'_>, name: &'static str, choices: &[(&'static str, T)]) -> Option<T> {

@@ -40,7 +40,7 @@ pub(super) struct Wire {
     mini: MiniWire,
 }
 
-pub(super) const WIRES: [Wire; 3] = [
+pub(super) const WIRES: [Wire; 4] = [
     Wire {
         provider: "anthropic",
         key: "ANTHROPIC_API_KEY",
@@ -59,6 +59,12 @@ pub(super) const WIRES: [Wire; 3] = [
         base: "OPENAI_BASE_URL",
         mini: MiniWire::Chat,
     },
+    Wire {
+        provider: "gemini",
+        key: "GEMINI_API_KEY",
+        base: "GOOGLE_GEMINI_BASE_URL",
+        mini: MiniWire::Gemini,
+    },
 ];
 
 impl Wire {
@@ -72,36 +78,43 @@ impl Wire {
         *WIRES.iter().find(|wire| wire.provider == name).unwrap_or(&router)
     }
 
-    pub(super) fn path(&self) -> &'static str {
+    /// Where a request goes.
+    pub(super) fn path(&self, stream: bool) -> &'static str {
         match self.mini {
             MiniWire::Anthropic => "/v1/messages",
             MiniWire::Responses => "/v1/responses",
             MiniWire::Chat => "/v1/chat/completions",
+            MiniWire::Gemini if stream => "/v1beta/models/scripted-1:streamGenerateContent?alt=sse",
+            MiniWire::Gemini => "/v1beta/models/scripted-1:generateContent",
         }
+    }
+
+    fn conversation(&self, said: &[(&str, &str)], stream: bool) -> Value {
+        if self.mini == MiniWire::Gemini {
+            let content = |(role, text): &(&str, &str)| {
+                let role = if *role == "assistant" { "model" } else { role };
+                json!({"role": role, "parts": [{"text": text}]})
+            };
+            return json!({"contents": said.iter().map(content).collect::<Vec<_>>()});
+        }
+        let message = |(role, text): &(&str, &str)| json!({"role": role, "content": text});
+        let messages: Vec<Value> = said.iter().map(message).collect();
+        let list = if self.mini == MiniWire::Responses {
+            "input"
+        } else {
+            "messages"
+        };
+        json!({"model": MODEL, "max_tokens": 100, list: messages, "stream": stream})
     }
 
     /// The first request of a conversation.
     pub(super) fn asking(&self, text: &str, stream: bool) -> Value {
-        let messages = json!([{"role": "user", "content": text}]);
-        let list = if self.mini == MiniWire::Responses {
-            "input"
-        } else {
-            "messages"
-        };
-        json!({"model": MODEL, "max_tokens": 100, list: messages, "stream": stream})
+        self.conversation(&[("user", text)], stream)
     }
 
     /// The second one.
     pub(super) fn asking_again(&self, stream: bool) -> Value {
-        let messages = json!([
-            {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"},
-        ]);
-        let list = if self.mini == MiniWire::Responses {
-            "input"
-        } else {
-            "messages"
-        };
-        json!({"model": MODEL, "max_tokens": 100, list: messages, "stream": stream})
+        self.conversation(&[("user", "a"), ("assistant", "b"), ("user", "c")], stream)
     }
 }
 

@@ -2,18 +2,20 @@
 
 mod anthropic;
 mod chat;
+mod gemini;
 mod responses;
 
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::script::Turn;
+use super::script::{Counts, Turn};
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {
     Talk(Talk),
     CountTokens,
+    GeminiTokens,
     Embeddings,
     Models,
 }
@@ -24,6 +26,23 @@ pub(super) enum Talk {
     Anthropic,
     Responses,
     Chat,
+    Gemini(Streaming),
+}
+
+/// How an answer comes on a wire where the path says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Streaming {
+    Whole,
+    Events,
+    Array,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) wire: Wire,
+    /// The model, where the path names it.
+    pub(super) model: Option<String>,
 }
 
 /// One answer to be put on a wire.
@@ -36,17 +55,34 @@ pub(super) struct Answer<'a> {
     pub(super) usage_asked: bool,
 }
 
-/// What a method and path is for.
-pub(super) fn at(method: &Method, path: &str) -> Option<Wire> {
-    match (method.as_str(), path) {
+/// What a method, path and query is for.
+pub(super) fn at(method: &Method, path: &str, query: &str) -> Option<Asked> {
+    let wire = match (method.as_str(), path) {
         ("POST", "/v1/messages") => Some(Wire::Talk(Talk::Anthropic)),
         ("POST", "/v1/messages/count_tokens") => Some(Wire::CountTokens),
         ("POST", "/v1/responses") => Some(Wire::Talk(Talk::Responses)),
         ("POST", "/v1/chat/completions") => Some(Wire::Talk(Talk::Chat)),
         ("POST", "/v1/embeddings") => Some(Wire::Embeddings),
-        ("GET", "/v1/models") => Some(Wire::Models),
+        ("GET", "/v1/models" | "/v1beta/models") => Some(Wire::Models),
+        ("POST", path) => return gemini_at(path, query),
         _ => None,
-    }
+    };
+    wire.map(|wire| Asked { wire, model: None })
+}
+
+fn gemini_at(path: &str, query: &str) -> Option<Asked> {
+    let (model, verb) = path.strip_prefix("/v1beta/models/")?.split_once(':')?;
+    let wire = match verb {
+        "generateContent" => Wire::Talk(Talk::Gemini(Streaming::Whole)),
+        "streamGenerateContent" if query == "alt=sse" => Wire::Talk(Talk::Gemini(Streaming::Events)),
+        "streamGenerateContent" => Wire::Talk(Talk::Gemini(Streaming::Array)),
+        "countTokens" => Wire::GeminiTokens,
+        _ => return None,
+    };
+    Some(Asked {
+        wire,
+        model: Some(model.to_owned()),
+    })
 }
 
 /// Whether a Chat request asks for the usage of its stream.
@@ -60,6 +96,9 @@ impl Wire {
         match self {
             Self::Talk(Talk::Anthropic) | Self::CountTokens => {
                 json!({"type": "error", "error": {"type": kind, "message": message}})
+            }
+            Self::Talk(Talk::Gemini(_)) | Self::GeminiTokens => {
+                json!({"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT", "type": kind}})
             }
             _ => json!({"error": {"message": message, "type": kind, "param": null, "code": null}}),
         }
@@ -75,6 +114,39 @@ impl Talk {
                 messages.iter().filter(|message| message["role"] == "assistant").count()
             }
             Self::Responses => responses::turns_so_far(body),
+            Self::Gemini(_) => {
+                let contents = body["contents"].as_array().map_or(&[][..], Vec::as_slice);
+                contents.iter().filter(|content| content["role"] == "model").count()
+            }
+        }
+    }
+
+    /// The counts as this wire has words for them.
+    pub(super) fn told(self, counts: Counts) -> Counts {
+        match self {
+            Self::Anthropic | Self::Responses | Self::Chat => counts,
+            // What goes to a cache is input like any other here.
+            Self::Gemini(_) => Counts {
+                input: counts.input + counts.cache_write,
+                cache_write: 0,
+                ..counts
+            },
+        }
+    }
+
+    /// Whether this request is to be answered in parts.
+    pub(super) fn streams(self, body: &Value) -> bool {
+        match self {
+            Self::Anthropic | Self::Responses | Self::Chat => body["stream"].as_bool() == Some(true),
+            Self::Gemini(streaming) => streaming != Streaming::Whole,
+        }
+    }
+
+    /// The type of an answer in parts.
+    pub(super) fn stream_type(self) -> &'static str {
+        match self {
+            Self::Gemini(Streaming::Array) => "application/json; charset=UTF-8",
+            _ => "text/event-stream; charset=utf-8",
         }
     }
 
@@ -84,6 +156,7 @@ impl Talk {
             Self::Anthropic => anthropic::whole(answer),
             Self::Responses => responses::whole(answer),
             Self::Chat => chat::whole(answer),
+            Self::Gemini(_) => gemini::whole(answer),
         }
     }
 
@@ -93,6 +166,8 @@ impl Talk {
             Self::Anthropic => anthropic::events(answer),
             Self::Responses => responses::events(answer),
             Self::Chat => chat::events(answer),
+            Self::Gemini(Streaming::Array) => gemini::array(&gemini::parts(answer)),
+            Self::Gemini(_) => gemini::parts(answer).iter().map(gemini::event).collect(),
         }
     }
 
@@ -102,6 +177,12 @@ impl Talk {
             Self::Anthropic => anthropic::deltas(answer),
             Self::Responses => responses::deltas(answer),
             Self::Chat => chat::deltas(answer),
+            // Behind the first element each one follows a comma.
+            Self::Gemini(Streaming::Array) => gemini::deltas(answer)
+                .iter()
+                .map(|part| format!(",\r\n{part}"))
+                .collect(),
+            Self::Gemini(_) => gemini::deltas(answer).iter().map(gemini::event).collect(),
         }
     }
 }

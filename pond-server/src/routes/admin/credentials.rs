@@ -32,7 +32,7 @@ impl Shown for api::Credential {
             provider,
             env,
             secret_keys: secret_keys.into_iter().collect(),
-            hosts,
+            hosts: hosts.into_iter().map(String::from).collect(),
             buckets,
             remote_features: remote_features.into_iter().collect(),
             scope,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod credentials;
+mod egress;
 mod harnesses;
 mod models;
 mod variables;

@@ -20,6 +20,7 @@ use pond_core::secret::Secret;
 use pond_sdk::api;
 
 use super::read::{Caller, Claimed, Shown, base64, id, typed};
+use super::spend::amounts;
 use crate::error::{Answer, Refusal};
 use crate::extract::{JobPath, JsonBody, Param, Query};
 
@@ -60,7 +61,12 @@ pub(in crate::routes) async fn state(
         records: told.records,
         invalid: told.invalid,
     });
-    remote.finish(&claim, &Report { end, parse }).await?;
+    let report = Report {
+        end,
+        parse,
+        spent: state.spent.as_ref().map(|spent| amounts("/spent", spent)).transpose()?,
+    };
+    remote.finish(&claim, &report).await?;
     Ok(Json(api::Acknowledged { ok: true }))
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod jobs;
 mod orch;
 mod read;
+mod spend;
 
 pub(super) use self::admin::LIST;
 pub(super) use self::admin::{
@@ -11,3 +12,4 @@ pub(super) use self::admin::{
 };
 pub(super) use self::jobs::{ARTIFACT, artifact, bundle, bundle_token, chunk, redeem, seal, state};
 pub(super) use self::orch::{consume, heartbeats, pair, poll, snapshot, whoami};
+pub(super) use self::spend::{budget, telemetry};

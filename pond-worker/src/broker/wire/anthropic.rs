@@ -1,27 +1,29 @@
 //! Anthropic Messages (`POST /v1/messages`, `/v1/messages/count_tokens`).
 
 use hyper::Method;
+use pond_core::config;
 use pond_core::usage::Tokens;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::inspect::{self, Tool};
 use super::json::Json;
 use super::{Asked, Seen, Wire};
 use crate::broker::grant::{Feature, Grant};
-use crate::broker::provider::{Auth, Betas, Provider, Route};
+use crate::broker::provider::{Auth, Betas, ClientBase, Provider, Route};
 use crate::broker::refusal::Refusal;
 
 /// The provider.
 pub static ANTHROPIC: Provider = Provider {
-    name: "anthropic",
+    name: config::ANTHROPIC.name,
     keys: &[
-        ("ANTHROPIC_API_KEY", Auth::Header("x-api-key")),
-        ("ANTHROPIC_AUTH_TOKEN", Auth::Bearer),
+        (config::ANTHROPIC.keys[0], Auth::Header("x-api-key")),
+        (config::ANTHROPIC.keys[1], Auth::Bearer),
     ],
-    base_url_env: "ANTHROPIC_BASE_URL",
-    default_base: Some("https://api.anthropic.com"),
+    base_url_env: config::ANTHROPIC.base_url,
+    default_base: config::ANTHROPIC.public_url,
     version_path: "/v1",
+    client_base: ClientBase::Origin,
     dummy_key: "sk-ant-api03-pond-dummy-key-that-opens-nothing-00000000000000000000000000000000000000000000000000000000000-00000000AA",
     routes: &[
         Route {
@@ -93,8 +95,12 @@ pub static ANTHROPIC: Provider = Provider {
             ("agent-memory-", Feature::Store),
         ],
     }),
-    error: |refusal| json!({"type": "error", "error": {"type": refusal.code, "message": refusal.message}}),
+    error,
 };
+
+fn error(refusal: &Refusal) -> Value {
+    json!({"type": "error", "error": {"type": refusal.code, "message": refusal.message}})
+}
 
 /// The wire.
 pub struct Messages;
@@ -104,7 +110,7 @@ impl Wire for Messages {
         "anthropic messages"
     }
 
-    fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
+    fn judge(&self, _: Option<&str>, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
         let model = inspect::model(grant, body)?;
         for (key, feature) in [
             ("mcp_servers", Feature::Mcp),
@@ -168,6 +174,14 @@ impl Wire for Messages {
 
     fn is_usage_alone(&self, _: &[u8]) -> bool {
         false
+    }
+
+    fn streams_array(&self) -> bool {
+        false
+    }
+
+    fn error_event(&self, refusal: &Refusal) -> (Option<&'static str>, Value) {
+        (Some("error"), error(refusal))
     }
 }
 

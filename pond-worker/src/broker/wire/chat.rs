@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use pond_core::usage::Tokens;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::inspect::{self, Tool};
 use super::json::{Edit, Json};
@@ -20,7 +21,7 @@ impl Wire for Chat {
         "openai chat completions"
     }
 
-    fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
+    fn judge(&self, _: Option<&str>, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
         let model = inspect::model(grant, body)?;
         inspect::request(grant, body, tool)?;
         let mut edits = Vec::new();
@@ -71,6 +72,14 @@ impl Wire for Chat {
     fn is_usage_alone(&self, data: &[u8]) -> bool {
         let chunk = serde_json::from_slice::<UsageAlone>(data);
         chunk.is_ok_and(|chunk| chunk.usage.is_some() && chunk.choices.is_empty())
+    }
+
+    fn streams_array(&self) -> bool {
+        false
+    }
+
+    fn error_event(&self, refusal: &Refusal) -> (Option<&'static str>, Value) {
+        (None, super::openai::error(refusal))
     }
 }
 

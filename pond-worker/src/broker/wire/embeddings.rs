@@ -2,6 +2,7 @@
 
 use pond_core::usage::Tokens;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::inspect::{self, Tool};
 use super::json::Json;
@@ -17,7 +18,7 @@ impl Wire for Embeddings {
         "openai embeddings"
     }
 
-    fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
+    fn judge(&self, _: Option<&str>, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
         let model = inspect::model(grant, body)?;
         inspect::request(grant, body, |_| Tool::Unknown)?;
         if body.get("messages").is_some() || !body.get("input").is_none_or(is_text) {
@@ -48,6 +49,14 @@ impl Wire for Embeddings {
 
     fn is_usage_alone(&self, _: &[u8]) -> bool {
         false
+    }
+
+    fn streams_array(&self) -> bool {
+        false
+    }
+
+    fn error_event(&self, refusal: &Refusal) -> (Option<&'static str>, Value) {
+        (None, super::openai::error(refusal))
     }
 }
 

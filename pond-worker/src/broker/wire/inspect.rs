@@ -138,12 +138,15 @@ fn one_tool(grant: &Grant, tool: &Json<'_>, kind: fn(&Json<'_>) -> Tool) -> Resu
         // A tool may hold tools, as a namespace does.
         Tool::Client => tools(grant, tool, kind),
         Tool::Remote(feature) => require(grant, feature, name),
-        Tool::Unknown => {
-            let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
-            let text = format!("unknown tool type `{name}`; tools that the client itself carries out pass");
-            Err(Refusal::forbidden("remote_feature_not_allowed", text))
-        }
+        Tool::Unknown => refuse_tool(name),
     }
+}
+
+/// Refuses a kind of tool that nobody here knows.
+pub(super) fn refuse_tool(name: &str) -> Result<(), Refusal> {
+    let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+    let text = format!("unknown tool type `{name}`; tools that the client itself carries out pass");
+    Err(Refusal::forbidden("remote_feature_not_allowed", text))
 }
 
 /// Walks a conversation for addresses and ids that the provider would fetch, and for tools defined on the way.

@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use pond_core::usage::Tokens;
 
 use super::Wire;
+use super::array::Elements;
 use super::sse::Sse;
+use crate::broker::refusal::Refusal;
 
 /// The longest whole answer that is kept to be read; a longer one passes and is estimated.
 const MAX_WHOLE: usize = 32 << 20;
@@ -39,6 +41,8 @@ pub struct Metered {
 enum Framing {
     Whole(BytesMut),
     Events(Sse),
+    /// An array whose elements are the events.
+    Array(Elements),
     /// A whole answer too long to keep.
     Uncounted,
 }
@@ -48,6 +52,8 @@ pub struct Meter {
     wire: &'static dyn Wire,
     framing: Framing,
     hide: Option<BytesMut>,
+    /// Bytes of what was last passed up to the end of its last event; none when no event ended in it.
+    boundary: Option<usize>,
     seen: Seen,
     asked: u64,
     answered: u64,
@@ -61,6 +67,7 @@ impl Meter {
             wire,
             framing,
             hide: None,
+            boundary: None,
             seen: Seen::default(),
             asked: asked as u64,
             answered: 0,
@@ -73,6 +80,13 @@ impl Meter {
         self.hide = hide_usage.then(BytesMut::new);
     }
 
+    /// The answer is no stream of events: it comes whole, or as an array on a wire that streams so.
+    pub fn expect_json(&mut self) {
+        if self.wire.streams_array() {
+            self.framing = Framing::Array(Elements::default());
+        }
+    }
+
     /// Whether bytes may be left out, so that the answer's length is not that of the provider's.
     pub fn alters(&self) -> bool {
         self.hide.is_some()
@@ -81,6 +95,12 @@ impl Meter {
     /// Takes a chunk and gives what is to be passed on now: the chunk itself, unless something is hidden.
     pub fn pass(&mut self, chunk: Bytes) -> Bytes {
         self.answered += chunk.len() as u64;
+        let (wire, seen, boundary) = (self.wire, &mut self.seen, &mut self.boundary);
+        *boundary = None;
+        let mut event = |data: &[u8], end: usize| {
+            wire.event(data, seen);
+            *boundary = Some(end);
+        };
         match &mut self.framing {
             Framing::Uncounted => chunk,
             Framing::Whole(kept) if kept.len() + chunk.len() > MAX_WHOLE => {
@@ -93,11 +113,45 @@ impl Meter {
             }
             Framing::Events(sse) => match &mut self.hide {
                 None => {
-                    sse.feed(&chunk, |data, _| self.wire.event(data, &mut self.seen));
+                    sse.feed(&chunk, event);
                     chunk
                 }
-                Some(held) => hide(self.wire, sse, held, &mut self.seen, chunk),
+                Some(held) => hide(wire, sse, held, chunk, &mut event),
             },
+            Framing::Array(elements) => {
+                elements.feed(&chunk, event);
+                chunk
+            }
+        }
+    }
+
+    /// What the stream has told so far, while its last word on the usage is still to come: the input only where that was
+    /// told, the output at least by the bytes of text. None of an answer whose usage comes at its end alone.
+    pub fn so_far(&self) -> Option<Tokens> {
+        let streams = matches!(self.framing, Framing::Events(_) | Framing::Array(_));
+        if !streams || self.seen.settled {
+            return None;
+        }
+        let mut tokens = self.seen.tokens;
+        tokens.output = tokens.output.max(self.seen.text.div_ceil(BYTES_PER_TOKEN));
+        Some(tokens)
+    }
+
+    /// How many bytes of what was last passed are up to the end of its last event; none when no event ended in it.
+    pub fn boundary(&self) -> Option<usize> {
+        self.boundary
+    }
+
+    /// What ends the stream behind an event, telling the client why. Empty where the answer is no stream.
+    pub fn cut(&self, refusal: &Refusal) -> Bytes {
+        let (name, data) = self.wire.error_event(refusal);
+        match &self.framing {
+            Framing::Events(_) => {
+                let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+                format!("{name}data: {data}\n\n").into()
+            }
+            Framing::Array(_) => format!(",\n{data}]").into(),
+            Framing::Whole(_) | Framing::Uncounted => Bytes::new(),
         }
     }
 
@@ -138,7 +192,7 @@ impl Meter {
             tokens.input = self.asked.div_ceil(BYTES_PER_TOKEN);
         }
         if self.wire.bills_output() {
-            let text = if matches!(self.framing, Framing::Events(_)) {
+            let text = if matches!(self.framing, Framing::Events(_) | Framing::Array(_)) {
                 self.seen.text
             } else {
                 self.answered
@@ -153,11 +207,17 @@ impl Meter {
 }
 
 /// Passes events, but for the one to hide. An event is passed when it is known to be another, which is at its end.
-fn hide(wire: &dyn Wire, sse: &mut Sse, held: &mut BytesMut, seen: &mut Seen, chunk: Bytes) -> Bytes {
+/// `on_event` gets the data of each event, and how many bytes of what passes are up to and with its end.
+fn hide(
+    wire: &dyn Wire,
+    sse: &mut Sse,
+    held: &mut BytesMut,
+    chunk: Bytes,
+    on_event: &mut impl FnMut(&[u8], usize),
+) -> Bytes {
     let (mut out, mut from, mut hidden) = (BytesMut::new(), 0, false);
     let untouched = held.is_empty();
     sse.feed(&chunk, |data, end| {
-        wire.event(data, seen);
         if wire.is_usage_alone(data) {
             hidden = true;
             held.clear();
@@ -166,6 +226,7 @@ fn hide(wire: &dyn Wire, sse: &mut Sse, held: &mut BytesMut, seen: &mut Seen, ch
             held.clear();
             out.extend_from_slice(&chunk[from..end]);
         }
+        on_event(data, out.len());
         from = end;
     });
     if untouched && !hidden && from == chunk.len() {

@@ -4,8 +4,10 @@
 //! value stands in the file of its wire.
 
 pub mod anthropic;
+mod array;
 pub mod chat;
 pub mod embeddings;
+pub mod gemini;
 mod inspect;
 pub mod json;
 mod meter;
@@ -19,6 +21,7 @@ pub use json::{Edit, Json};
 pub use meter::{Meter, Metered, Seen};
 
 use pond_core::usage::Tokens;
+use serde_json::Value;
 
 use super::grant::Grant;
 use super::refusal::Refusal;
@@ -39,11 +42,11 @@ pub trait Wire: Send + Sync {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Judges a request body against the grant.
+    /// Judges a request body against the grant. `model` is the one that the path names, on a wire where it does.
     ///
     /// # Errors
     /// What is not allowed, with what to do about it.
-    fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal>;
+    fn judge(&self, model: Option<&str>, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal>;
 
     /// The usage in an answer that came whole.
     fn whole(&self, answer: &[u8]) -> Option<Tokens>;
@@ -56,4 +59,10 @@ pub trait Wire: Send + Sync {
 
     /// Whether this event holds usage alone, so that it may be hidden from a client that did not ask for it.
     fn is_usage_alone(&self, data: &[u8]) -> bool;
+
+    /// Whether an answer that is no stream of events is a JSON array whose elements are the events.
+    fn streams_array(&self) -> bool;
+
+    /// What tells a client in mid-stream that no more comes: the event's name, where events have one, and its data.
+    fn error_event(&self, refusal: &Refusal) -> (Option<&'static str>, Value);
 }

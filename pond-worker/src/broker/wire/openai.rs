@@ -1,12 +1,13 @@
 //! The providers that speak OpenAI's wires: OpenAI itself, compatible servers, and OpenRouter.
 
 use hyper::Method;
+use pond_core::config;
 use serde_json::{Value, json};
 
 use super::chat::Chat;
 use super::embeddings::Embeddings;
 use super::responses::Responses;
-use crate::broker::provider::{Auth, Betas, Provider, Route};
+use crate::broker::provider::{Auth, Betas, ClientBase, Provider, Route};
 use crate::broker::refusal::Refusal;
 
 const ROUTES: &[Route] = &[
@@ -53,11 +54,12 @@ const BETAS: &Betas = &Betas {
 
 /// OpenAI.
 pub static OPENAI: Provider = Provider {
-    name: "openai",
-    keys: &[("OPENAI_API_KEY", Auth::Bearer)],
-    base_url_env: "OPENAI_BASE_URL",
-    default_base: Some("https://api.openai.com/v1"),
+    name: config::OPENAI.name,
+    keys: &[(config::OPENAI.keys[0], Auth::Bearer)],
+    base_url_env: config::OPENAI.base_url,
+    default_base: config::OPENAI.public_url,
     version_path: "/v1",
+    client_base: ClientBase::Versioned,
     dummy_key: "sk-proj-pondDummyKeyThatOpensNothing000000000000T3BlbkFJ0000000000000000000000000000000000000000",
     routes: ROUTES,
     beta: Some(BETAS),
@@ -66,11 +68,12 @@ pub static OPENAI: Provider = Provider {
 
 /// Any server that speaks OpenAI's wires.
 pub static OPENAI_COMPATIBLE: Provider = Provider {
-    name: "openai_compatible",
-    keys: &[("OPENAI_API_KEY", Auth::Bearer)],
-    base_url_env: "OPENAI_BASE_URL",
-    default_base: None,
+    name: config::OPENAI_COMPATIBLE.name,
+    keys: &[(config::OPENAI_COMPATIBLE.keys[0], Auth::Bearer)],
+    base_url_env: config::OPENAI_COMPATIBLE.base_url,
+    default_base: config::OPENAI_COMPATIBLE.public_url,
     version_path: "/v1",
+    client_base: ClientBase::Versioned,
     dummy_key: OPENAI.dummy_key,
     routes: ROUTES,
     beta: Some(BETAS),
@@ -79,17 +82,19 @@ pub static OPENAI_COMPATIBLE: Provider = Provider {
 
 /// OpenRouter.
 pub static OPENROUTER: Provider = Provider {
-    name: "openrouter",
-    keys: &[("OPENROUTER_API_KEY", Auth::Bearer)],
-    base_url_env: "OPENROUTER_BASE_URL",
-    default_base: Some("https://openrouter.ai/api/v1"),
+    name: config::OPENROUTER.name,
+    keys: &[(config::OPENROUTER.keys[0], Auth::Bearer)],
+    base_url_env: config::OPENROUTER.base_url,
+    default_base: config::OPENROUTER.public_url,
     version_path: "/v1",
+    client_base: ClientBase::Versioned,
     dummy_key: "sk-or-v1-0000000000000000000000000000000000000000000000000000000000000000",
     routes: ROUTES,
     beta: Some(BETAS),
     error,
 };
 
-fn error(refusal: &Refusal) -> Value {
+/// An error in the shape of this family.
+pub(super) fn error(refusal: &Refusal) -> Value {
     json!({"error": {"message": refusal.message, "type": refusal.code, "param": null, "code": refusal.code}})
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use pond_core::usage::Tokens;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::inspect::{self, Tool};
 use super::json::{Edit, Json};
@@ -20,7 +21,7 @@ impl Wire for Responses {
         "openai responses"
     }
 
-    fn judge(&self, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
+    fn judge(&self, _: Option<&str>, body: &Json<'_>, grant: &Grant) -> Result<Asked, Refusal> {
         let model = inspect::model(grant, body)?;
         inspect::request(grant, body, tool)?;
         // What is left out means true on this wire.
@@ -64,6 +65,15 @@ impl Wire for Responses {
 
     fn is_usage_alone(&self, _: &[u8]) -> bool {
         false
+    }
+
+    fn streams_array(&self) -> bool {
+        false
+    }
+
+    fn error_event(&self, refusal: &Refusal) -> (Option<&'static str>, Value) {
+        let data = json!({"type": "error", "code": refusal.code, "message": refusal.message, "param": null});
+        (Some("error"), data)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod chat;
+mod gemini;
 mod responses;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,8 @@ pub enum MiniWire {
     Responses,
     /// OpenAI Chat Completions.
     Chat,
+    /// Google's Gemini API.
+    Gemini,
 }
 
 /// A request to be put on a wire.
@@ -82,16 +85,18 @@ impl MiniWire {
             "openai" => Some(Self::Responses),
             // What every compatible server has.
             "openai_compatible" | "openrouter" => Some(Self::Chat),
+            "gemini" => Some(Self::Gemini),
             _ => None,
         }
     }
 
-    /// Its path at the broker.
-    pub(super) fn path(self) -> &'static str {
+    /// Its path at the broker, for a model.
+    pub(super) fn path(self, model: &str) -> String {
         match self {
-            Self::Anthropic => "/v1/messages",
-            Self::Responses => "/v1/responses",
-            Self::Chat => "/v1/chat/completions",
+            Self::Anthropic => "/v1/messages".into(),
+            Self::Responses => "/v1/responses".into(),
+            Self::Chat => "/v1/chat/completions".into(),
+            Self::Gemini => format!("/v1beta/models/{model}:generateContent"),
         }
     }
 
@@ -99,13 +104,16 @@ impl MiniWire {
     pub(super) fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Anthropic => &[("anthropic-version", "2023-06-01")],
-            Self::Responses | Self::Chat => &[],
+            Self::Responses | Self::Chat | Self::Gemini => &[],
         }
     }
 
     /// The user's words.
     pub(super) fn prompt(self, text: &str) -> Value {
-        serde_json::json!({"role": "user", "content": text})
+        match self {
+            Self::Gemini => gemini::prompt(text),
+            Self::Anthropic | Self::Responses | Self::Chat => serde_json::json!({"role": "user", "content": text}),
+        }
     }
 
     pub(super) fn request(self, request: &Request<'_>) -> Value {
@@ -113,6 +121,7 @@ impl MiniWire {
             Self::Anthropic => anthropic::request(request),
             Self::Responses => responses::request(request),
             Self::Chat => chat::request(request),
+            Self::Gemini => gemini::request(request),
         }
     }
 
@@ -122,6 +131,7 @@ impl MiniWire {
             Self::Anthropic => anthropic::reply(answer),
             Self::Responses => responses::reply(answer),
             Self::Chat => chat::reply(answer),
+            Self::Gemini => gemini::reply(answer),
         }
     }
 
@@ -131,6 +141,7 @@ impl MiniWire {
             Self::Anthropic => anthropic::results(calls, results),
             Self::Responses => responses::results(calls, results),
             Self::Chat => chat::results(calls, results),
+            Self::Gemini => gemini::results(calls, results),
         }
     }
 }
@@ -172,10 +183,16 @@ mod tests {
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]},
             {"type": "function_call", "id": "fc_1", "call_id": "t1", "name": "shell", "arguments": "{\"command\":\"ls\"}"},
         ]});
+        let gemini = json!({"candidates": [{"finishReason": "STOP", "content": {"role": "model", "parts": [
+            {"text": "hm", "thought": true},
+            {"text": "a"},
+            {"functionCall": {"id": "t1", "name": "shell", "args": {"command": "ls"}}, "thoughtSignature": "c2ln"},
+        ]}}]});
         for (wire, answer) in [
             (MiniWire::Anthropic, anthropic),
             (MiniWire::Chat, chat),
             (MiniWire::Responses, responses),
+            (MiniWire::Gemini, gemini),
         ] {
             let reply = wire.reply(&answer).expect("an answer");
             let call = ToolCall {
@@ -193,10 +210,12 @@ mod tests {
         let anthropic = json!({"stop_reason": "max_tokens", "content": [{"type": "text", "text": "a"}]});
         let chat = json!({"choices": [{"finish_reason": "length", "message": {"content": "a"}}]});
         let responses = json!({"status": "incomplete", "output": []});
+        let gemini = json!({"candidates": [{"finishReason": "MAX_TOKENS", "content": {"parts": []}}]});
         for (wire, answer) in [
             (MiniWire::Anthropic, anthropic),
             (MiniWire::Chat, chat),
             (MiniWire::Responses, responses),
+            (MiniWire::Gemini, gemini),
         ] {
             assert!(wire.reply(&answer).expect("an answer").cut, "{wire:?}");
         }
@@ -204,7 +223,12 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_refused() {
-        for wire in [MiniWire::Anthropic, MiniWire::Chat, MiniWire::Responses] {
+        for wire in [
+            MiniWire::Anthropic,
+            MiniWire::Chat,
+            MiniWire::Responses,
+            MiniWire::Gemini,
+        ] {
             assert!(wire.reply(&json!({"error": "x"})).is_err(), "{wire:?}");
             assert!(wire.reply(&json!([])).is_err(), "{wire:?}");
         }

@@ -1,20 +1,19 @@
-//! The closed world that git runs in: an empty home, an empty repository, one address, one protocol.
+//! The closed world that git runs in: an empty home, an empty repository, one server, one protocol.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use pond_core::outbound::{Host, OutboundUrl, Purpose};
+use pond_core::outbound::{OutboundUrl, Purpose};
 use pond_core::secret::Secret;
-use pond_core::sources::{Git, Limits, SourceError, TreeError};
+use pond_core::sources::{Git, GitKey, Limits, SourceError, TreeError};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
+use super::super::Dialer;
 use super::super::process::Group;
-use super::super::{Dialer, tls};
-use super::GitCredential;
+use super::relay::Relay;
 
 /// Where git and its helpers are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -58,11 +57,9 @@ pub(super) struct Workshop {
     program: PathBuf,
     /// The shell line that limits a command and becomes it.
     limited: String,
-    settings: Vec<(String, Secret)>,
-    /// Shown to the server, and to no command that stays inside.
-    credential: Option<(String, Secret)>,
-    protocol: &'static str,
-    ca_file: Option<PathBuf>,
+    /// The one server that git knows, and the way out.
+    pub(super) relay: Relay,
+    /// The repository, as the relay serves it.
     pub(super) url: String,
 }
 
@@ -89,13 +86,14 @@ impl Workshop {
         dialer: &Dialer,
         limits: Limits,
         git: &Git,
-        credential: Option<&GitCredential>,
+        key: Option<&GitKey>,
     ) -> Result<Self, SourceError> {
         let (url, rule) = (&git.url, Purpose::Git);
         // Settings may have changed since the source was accepted.
         let url = OutboundUrl::parse(url.as_str(), rule, dialer.allow())
             .map_err(|bad| SourceError::Failed(format!("the repository's URL {bad}")))?;
-        let addresses = dialer
+        // The relay judges each connection again; here the answer is one that a user can read.
+        dialer
             .addresses(rule, url.host(), url.port())
             .await
             .map_err(|error| SourceError::Failed(error.to_string()))?;
@@ -103,32 +101,13 @@ impl Workshop {
             .prefix("git-")
             .tempdir_in(scratch)
             .map_err(disk)?;
-        let protocol = if url.is_https() { "https" } else { "http" };
-        let mut settings: Vec<_> = CLOSED
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), Secret::new(*value)))
-            .collect();
-        settings.push((format!("protocol.{protocol}.allow"), Secret::new("always")));
-        if let Host::Name(name) = url.host() {
-            settings.push((
-                "http.curloptResolve".into(),
-                Secret::new(pinned(name, url.port(), &addresses)),
-            ));
-        }
-        let credential = credential.map(|credential| ("http.extraHeader".into(), credential.header()));
-        let ca_file = match dialer.extra_ca() {
-            [] => None,
-            extra => Some(trusted(folder.path(), extra)?),
-        };
+        let relay = Relay::start(dialer, &url, key).await.map_err(disk)?;
         let workshop = Self {
             folder,
             program: program.to_owned(),
             limited: limited(limits),
-            settings,
-            credential,
-            protocol,
-            ca_file,
-            url: url.as_str().to_owned(),
+            url: relay.url(),
+            relay,
         };
         let made = workshop
             .run(Reach::Inside, &["init", "--bare", "--quiet", "--template="])
@@ -147,26 +126,24 @@ impl Workshop {
     /// A git command in the closed world, its standard streams closed.
     pub(super) fn command(&self, reach: Reach, arguments: &[&str]) -> Command {
         let dials = reach == Reach::Server;
-        let settings: Vec<_> = self
-            .settings
-            .iter()
-            .chain(self.credential.iter().filter(|_| dials))
-            .collect();
+        let mut settings: Vec<(&str, Secret)> = CLOSED.iter().map(|(key, value)| (*key, Secret::new(*value))).collect();
+        if dials {
+            // The relay is of this host, and plain; the way from there on is its own.
+            settings.push(("protocol.http.allow", Secret::new("always")));
+            settings.push(("http.extraHeader", self.relay.header()));
+        }
         let mut command = closed(Path::new("/bin/sh"), self.folder.path());
         command
             .args(["-c", &self.limited, "sh"])
             .arg(&self.program)
             .args(arguments)
             .env("GIT_DIR", self.repository())
-            .env("GIT_ALLOW_PROTOCOL", if dials { self.protocol } else { "" })
+            .env("GIT_ALLOW_PROTOCOL", if dials { "http" } else { "" })
             .env("GIT_CONFIG_COUNT", settings.len().to_string());
         for (index, (key, value)) in settings.into_iter().enumerate() {
             command
                 .env(format!("GIT_CONFIG_KEY_{index}"), key)
                 .env(format!("GIT_CONFIG_VALUE_{index}"), value.expose());
-        }
-        if let Some(file) = &self.ca_file {
-            command.env("GIT_SSL_CAINFO", file);
         }
         command
     }
@@ -179,7 +156,7 @@ impl Workshop {
 
 /// Bounds that the kernel keeps, against objects that are small on the wire and huge in memory. The size of the repository
 /// as a whole is watched besides; the bound per file only stops what outruns the watcher. Where this process has a lower
-/// bound already, that one stays. No core is dumped: it would hold the credential.
+/// bound already, that one stays. No core is dumped: it would hold the word that opens the relay.
 fn limited(limits: Limits) -> String {
     let memory = limits.bytes.saturating_mul(2).saturating_add(1 << 30) >> 10;
     let file = limits.bytes.saturating_mul(2).saturating_add(64 << 20) >> 9;
@@ -232,25 +209,6 @@ pub(super) async fn bounded(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     kept
 }
 
-/// curl's way to say it: no other address of the name is ever asked for or dialled.
-fn pinned(name: &str, port: u16, addresses: &[SocketAddr]) -> String {
-    let list: Vec<_> = addresses
-        .iter()
-        .map(|address| match address {
-            SocketAddr::V4(address) => address.ip().to_string(),
-            SocketAddr::V6(address) => format!("[{}]", address.ip()),
-        })
-        .collect();
-    format!("{name}:{port}:{}", list.join(","))
-}
-
-/// A file of everybody who is trusted, since git takes one file in place of the system's.
-fn trusted(folder: &Path, extra: &[rustls::pki_types::CertificateDer<'static>]) -> Result<PathBuf, SourceError> {
-    let path = folder.join("trusted.pem");
-    std::fs::write(&path, tls::pem_with_system(extra)).map_err(disk)?;
-    Ok(path)
-}
-
 /// Whether the program is there and new enough.
 pub(super) async fn check_version(program: &Path, oldest: (u32, u32)) -> Result<(), SourceError> {
     let mut command = closed(program, Path::new("/"));
@@ -296,7 +254,7 @@ mod tests {
         assert_eq!(version("git version 2.39.5 (Apple Git-154)\n"), Some((2, 39)));
         assert_eq!(version("git version 2.50.0.rc1\n"), Some((2, 50)));
         assert_eq!(version("nonsense"), None);
-        assert!(version("git version 2.36.9").unwrap() < super::super::OLDEST);
+        assert!(version("git version 2.30.9").unwrap() < super::super::OLDEST);
     }
 
     #[tokio::test]
@@ -321,17 +279,13 @@ mod tests {
             bytes: 1 << 30,
             files: 10,
         };
-        let credential = GitCredential::new(None, Secret::new("s3cret"));
-        let shop = Workshop::open(
-            Path::new("git"),
-            scratch.path(),
-            &dialer,
-            limits,
-            &git,
-            Some(&credential),
-        )
-        .await
-        .unwrap();
+        let key = GitKey {
+            username: "me".into(),
+            token: Secret::new("s3cret"),
+        };
+        let shop = Workshop::open(Path::new("git"), scratch.path(), &dialer, limits, &git, Some(&key))
+            .await
+            .unwrap();
         let ask = async |reach, line: &str| {
             let said = shop
                 .run(reach, &["-c", &format!("alias.ask=!{line}"), "ask"])
@@ -345,7 +299,14 @@ mod tests {
         assert!(ask(Reach::Inside, "ulimit -f").await.trim().parse::<u64>().unwrap() >= 2 << 20);
         let inside = ask(Reach::Inside, "env").await;
         let server = ask(Reach::Server, "env").await;
-        assert!(!inside.contains("Authorization") && server.contains("Authorization: Basic"));
+        let word = shop.relay.header();
+        assert!(!inside.contains("pond-relay") && server.contains(word.expose()));
+        for token in ["s3cret", "Authorization", "bWU6czNjcmV0"] {
+            assert!(
+                !inside.contains(token) && !server.contains(token),
+                "git never holds the credential"
+            );
+        }
         assert!(server.contains("GIT_ALLOW_PROTOCOL=http\n") && inside.contains("GIT_ALLOW_PROTOCOL=\n"));
         let home = format!("HOME={}", scratch.path().display());
         assert!(inside.lines().any(|line| line.starts_with(&home)), "{inside}");
@@ -353,11 +314,5 @@ mod tests {
             !inside.contains("CARGO"),
             "nothing of this process's environment: {inside}"
         );
-    }
-
-    #[test]
-    fn every_judged_address_is_pinned() {
-        let addresses = ["8.8.8.8:443".parse().unwrap(), "[2606:4700::1]:443".parse().unwrap()];
-        assert_eq!(pinned("h.test", 443, &addresses), "h.test:443:8.8.8.8,[2606:4700::1]");
     }
 }

@@ -1,27 +1,26 @@
 //! Git sources, fetched with the git program under a closed configuration.
 //!
-//! The program only transfers objects: into a bare repository of its own, from the one address that the dialer judged, with
-//! every other protocol, redirects, helpers, hooks and prompts off. Files are then written by [`TreeWriter`] from the objects
+//! The program only transfers objects: into a bare repository of its own, through a relay on loopback that dials for it and
+//! holds the credential, with every other protocol, redirects, helpers, hooks and prompts off. Files are then written by [`TreeWriter`] from the objects
 //! themselves, so no attribute, filter, hook or submodule of the repository ever takes effect.
 //!
 //! [`TreeWriter`]: pond_core::sources::TreeWriter
 
 mod checkout;
 mod command;
-mod credential;
 mod failure;
+mod relay;
 mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pond_core::sources::{Git, Limits, SourceError};
+use pond_core::sources::{Git, GitKey, Limits, SourceError};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use super::Dialer;
 use command::Workshop;
-pub use credential::GitCredential;
 use transfer::Depth;
 
 /// How long fetching one source may take, from the first question to the last file.
@@ -30,8 +29,8 @@ pub const GIT_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long asking whether a repository is there may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The first git that can be held to an address. Older ones ignore the setting, so they must not be used.
-const OLDEST: (u32, u32) = (2, 37);
+/// The first git that takes settings from its environment. Older ones ignore them, so they must not be used.
+const OLDEST: (u32, u32) = (2, 31);
 
 /// Fetches git sources.
 #[derive(Debug)]
@@ -78,12 +77,12 @@ impl GitFetcher {
         &self,
         git: &Git,
         pin: Option<&str>,
-        credential: Option<&GitCredential>,
+        key: Option<&GitKey>,
         into: &Path,
     ) -> Result<String, SourceError> {
         let until = Instant::now() + self.patience;
         let late = || SourceError::Failed(format!("fetching took longer than {} seconds", self.patience.as_secs()));
-        let transfer = self.transfer(git, pin, credential);
+        let transfer = self.transfer(git, pin, key);
         let (workshop, commit) = timeout_at(until, transfer).await.unwrap_or_else(|_| Err(late()))?;
         workshop
             .check_out(&commit, into, self.limits, until)
@@ -97,9 +96,9 @@ impl GitFetcher {
         &self,
         git: &Git,
         pin: Option<&str>,
-        credential: Option<&GitCredential>,
+        key: Option<&GitKey>,
     ) -> Result<(Workshop, String), SourceError> {
-        let workshop = self.workshop(git, credential).await?;
+        let workshop = self.workshop(git, key).await?;
         let commit = match pin {
             None => {
                 workshop.transfer(wanted(git), Depth::One, self.limits).await?;
@@ -111,8 +110,8 @@ impl GitFetcher {
     }
 
     /// Whether the repository answers and has the reference.
-    pub async fn reachable(&self, git: &Git, credential: Option<&GitCredential>) -> bool {
-        let work = async { self.workshop(git, credential).await?.has(wanted(git)).await };
+    pub async fn reachable(&self, git: &Git, key: Option<&GitKey>) -> bool {
+        let work = async { self.workshop(git, key).await?.has(wanted(git)).await };
         matches!(tokio::time::timeout(PROBE_TIMEOUT, work).await, Ok(Ok(true)))
     }
 
@@ -134,11 +133,11 @@ impl GitFetcher {
             .map_err(|_| SourceError::Failed(format!("commit {pin} cannot be fetched from the repository any more")))
     }
 
-    async fn workshop(&self, git: &Git, credential: Option<&GitCredential>) -> Result<Workshop, SourceError> {
+    async fn workshop(&self, git: &Git, key: Option<&GitKey>) -> Result<Workshop, SourceError> {
         self.version
             .get_or_try_init(|| command::check_version(&self.program, OLDEST))
             .await?;
-        Workshop::open(&self.program, &self.scratch, &self.dialer, self.limits, git, credential).await
+        Workshop::open(&self.program, &self.scratch, &self.dialer, self.limits, git, key).await
     }
 }
 

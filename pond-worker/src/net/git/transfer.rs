@@ -63,7 +63,7 @@ impl Workshop {
             };
         }
         tracing::debug!(said = %said.chars().take(500).collect::<String>(), "git could not fetch");
-        Err(failure::meaning(&said))
+        Err(self.relay.trouble().unwrap_or_else(|| failure::meaning(&said)))
     }
 
     /// Whether the repository has `wanted`; asks and fetches nothing.

@@ -23,6 +23,7 @@ macro_rules! blob_conformance {
                 too_much_is_stored_not_at_all
                 a_broken_stream_is_stored_not_at_all
                 what_is_not_there_is_not_found
+                a_folder_is_emptied_and_its_neighbours_stay
                 no_key_leads_outside
             );
         }
@@ -137,6 +138,31 @@ pub async fn what_is_not_there_is_not_found(blobs: Arc<dyn BlobStore>) {
     for _ in 0..2 {
         blobs.delete("a/b").await.unwrap();
         assert!(matches!(blobs.get("a/b", None).await, Err(BlobError::NotFound)));
+    }
+}
+
+/// All below a folder goes, and nothing beside it; a folder that is not there is fine.
+pub async fn a_folder_is_emptied_and_its_neighbours_stay(blobs: Arc<dyn BlobStore>) {
+    let gone: Vec<String> = (0..30)
+        .map(|number| format!("a/b/{number}"))
+        .chain(["a/b/c/d".to_owned()])
+        .collect();
+    let kept = ["a/bc/1", "a/b-1", "b/a/b/1"];
+    for key in gone.iter().map(String::as_str).chain(kept) {
+        blobs.put(key, pieces(b"x", 1), CAP).await.unwrap();
+    }
+    blobs.delete_under("nowhere").await.unwrap();
+    for _ in 0..2 {
+        blobs.delete_under("a/b").await.unwrap();
+        for key in &gone {
+            assert!(matches!(blobs.get(key, None).await, Err(BlobError::NotFound)), "{key}");
+        }
+    }
+    for key in kept {
+        assert_eq!(read(blobs.get(key, None).await.unwrap()).await, b"x", "{key}");
+    }
+    for folder in ["", "/", "a/", "..", "a/../b"] {
+        assert!(blobs.delete_under(folder).await.is_err(), "{folder:?}");
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod blobs;
+pub mod budgets;
 pub mod config;
 pub mod engines;
 pub mod events;
@@ -17,6 +18,7 @@ pub mod pool;
 pub mod pool_members;
 pub mod pool_order;
 pub mod projects;
+pub mod retention;
 pub mod runs;
 
 /// Makes a module of tests, one per case.
@@ -41,6 +43,14 @@ macro_rules! __store_cases {
                 rows_follow_the_head
                 one_of_racing_appends_wins
                 rows_are_listed_newest_first
+            }
+            budgets {
+                c17_107_unused_slices_come_back
+                run_and_stage_bind_together
+                what_is_overspent_is_gone
+                a_stale_claim_draws_nothing
+                c17_107_ten_racing_jobs_share_one_limit
+                c17_56_what_is_told_by_id_counts_once
             }
             config {
                 a_change_needs_the_revision_that_it_was_made_from
@@ -124,6 +134,11 @@ macro_rules! __store_cases {
             projects {
                 ids_and_slugs_are_unique
                 one_in_use_is_not_deleted
+            }
+            retention {
+                what_ended_before_the_cutoff_is_due
+                a_run_is_emptied_in_steps_and_stays
+                what_is_not_due_is_not_emptied
             }
             runs {
                 a_run_reads_back_as_created
