@@ -88,7 +88,7 @@ pub(super) async fn carry_out(State(state): State<AppState>, request: Request, n
     if keeping.is_none() && !write.is_audited() {
         return next.run(request).await;
     }
-    let carried = tokio::spawn(async move { write.to_end(request, next, keeping).await });
+    let carried = tokio::spawn(async move { write.run(request, next, keeping).await });
     match carried.await {
         Ok(answer) => answer,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -132,7 +132,7 @@ impl Write {
         }
     }
 
-    async fn to_end(self, request: Request, next: Next, keeping: Option<Keeping>) -> Response {
+    async fn run(self, request: Request, next: Next, keeping: Option<Keeping>) -> Response {
         let answer = next.run(request).await;
         let well = answer.status().is_success();
         let audited = match well && self.is_audited() {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use pond_core::audit::{AuditFilter, AuditHead, AuditRow, AuditStore, Entry};
+use pond_core::clock::Timestamp;
 use pond_core::page::{Page, PageRequest};
 use pond_core::store::StoreError;
 
@@ -98,7 +99,7 @@ impl AuditStore for Sql {
                     ORDER BY id DESC LIMIT $5";
         let args = args![
             page.after.unwrap_or(i64::MAX),
-            filter.since.map_or(i64::MIN, |since| since.micros()),
+            filter.since.map_or(i64::MIN, Timestamp::micros),
             filter.actor.clone().unwrap_or_default(),
             filter.action.clone().unwrap_or_default(),
             i64::from(page.limit) + 1,

@@ -21,7 +21,9 @@ fn key(samples: &Samples, project: ProjectId, number: u8) -> NewKey {
             prefix: "pond_pk_abcd".into(),
             scopes: BTreeSet::from([KeyScope::ALL[1], KeyScope::RunnersRead]),
             created_at: samples.now(),
-            expires_at: (number % 2 == 0).then(|| samples.now().plus(Duration::from_secs(9))),
+            expires_at: number
+                .is_multiple_of(2)
+                .then(|| samples.now().plus(Duration::from_secs(9))),
             last_used_at: None,
         },
         hash: [number; 32],
