@@ -44,6 +44,9 @@ pub struct StatusChange {
     /// Key of the stage; none for the run itself.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
+    /// Key of the area of that stage; none for the stage itself.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub area: Option<String>,
     /// The state before.
     #[serde(rename = "f")]
     pub from: String,

@@ -90,7 +90,8 @@ impl PondBuilder {
         self
     }
 
-    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it both fail.
+    /// What runs programs of the engine's own host: `shell` stages, and the merge of what areas changed. Without it such stages are
+    /// refused, and patches of areas stay apart.
     #[must_use]
     pub fn host(mut self, host: Arc<dyn HostTools>) -> Self {
         self.host = Some(host);
@@ -156,12 +157,16 @@ impl PondBuilder {
         parts.tasks.spawn(hear(parts.clone(), changes));
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
+        parts.tasks.spawn(retain(parts.clone()));
         parts.tasks.spawn(audit.clone().tell_heads());
         parts.tasks.spawn(idempotency.clone().sweep());
-        parts.tasks.spawn(retain(parts.clone()));
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
-        let (store, clock, entropy) = (parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
-        let keys = Keys::new(store, clock, entropy, projects.clone());
+        let keys = Keys::new(
+            parts.store.clone(),
+            parts.clock.clone(),
+            parts.entropy.clone(),
+            projects.clone(),
+        );
         Ok(Pond {
             parts,
             runs,

@@ -63,8 +63,8 @@ pub trait Store:
     + BudgetStore
     + ConfigStore
     + ProjectStore
-    + KeyringStore
     + KeyStore
+    + KeyringStore
     + AuditStore
     + OnceStore
     + Send

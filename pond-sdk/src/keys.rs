@@ -1,6 +1,6 @@
 //! API keys.
 
-use crate::api::{ApiKey, ApiKeyList, CreateKey, IssuedKey};
+use crate::api::{CreateKey, CreatedKey, Key, KeyList};
 use crate::client::Client;
 use crate::error::Result;
 use crate::pages::{Page, Pages, pages};
@@ -20,21 +20,19 @@ impl Client {
 }
 
 impl Keys {
-    /// Creates a key. The answer holds the key itself, which is never shown again.
-    pub async fn create(&self, key: &CreateKey) -> Result<IssuedKey> {
+    /// Makes a key. The answer alone holds it.
+    pub async fn create(&self, key: &CreateKey) -> Result<CreatedKey> {
         self.client.read("key", Call::create(&["v1", "keys"])?.json(key)?).await
     }
 
-    /// The keys of a project; without one, all.
-    pub fn list(&self, project_id: Option<&str>) -> Pages<ApiKey> {
+    /// Keys of one project, or all, newest first.
+    pub fn list(&self, project_id: Option<&str>) -> Pages<Key> {
         let (client, project) = (self.client.clone(), project_id.map(ToOwned::to_owned));
         pages(move |cursor| {
-            let call = Call::get(&["v1", "keys"])
-                .query("project_id", project.as_ref())
-                .query("cursor", cursor);
-            let client = client.clone();
+            let (client, project) = (client.clone(), project.clone());
             async move {
-                let list: ApiKeyList = client.read("list of keys", call).await?;
+                let call = Call::get(&["v1", "keys"]).query("project_id", project);
+                let list: KeyList = client.read("list of keys", call.query("cursor", cursor)).await?;
                 Ok(Page {
                     entries: list.keys,
                     next: list.next_cursor,
@@ -43,7 +41,7 @@ impl Keys {
         })
     }
 
-    /// Revokes a key: no server takes it any more.
+    /// Revokes a key: from then on it opens nothing.
     pub async fn revoke(&self, id: &str) -> Result<()> {
         self.client.done(Call::delete(&["v1", "keys", id])).await
     }

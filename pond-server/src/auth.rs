@@ -2,16 +2,10 @@
 
 use axum::http::{HeaderMap, Uri, header};
 use pond_core::Error;
-use pond_core::id::{ProjectId, RunId};
-pub(crate) use pond_core::keys::Principal;
-use pond_core::keys::{Action, Area, Verdict, may};
-use pond_core::logs::SecretNames;
-use pond_core::scope::Scope;
+use pond_core::keys::{Action, Area, Keys, Principal, Refused, may};
 use pond_core::secret::Secret;
-use sha2::{Digest, Sha256};
 
-use crate::error::{Answer, Refusal};
-use crate::state::AppState;
+use crate::error::Refusal;
 
 /// Names under which other systems take a token in the query: seen there, it is refused, as addresses are logged.
 const TOKEN_PARAMETERS: [&str; 4] = ["token", "access_token", "api_key", "key"];
@@ -30,52 +24,70 @@ pub(crate) enum Access {
     ReadRuns,
     /// `runs:write`.
     WriteRuns,
-    /// The right to read the run of the path: `runs:read`, or that of its family.
+    /// Reads of the family that the run of the path is of.
     ReadRun,
-    /// The right to cancel the run of the path: `runs:write`, or that of its family.
-    CancelRun,
+    /// Writes of the family that the run of the path is of.
+    WriteRun,
     /// Admin.
     Admin,
     /// A paired orchestrator, by its own token.
     Orchestrator,
 }
 
+/// What an endpoint asks for of its caller.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Need {
+    /// Nothing: there need not be one.
+    Nothing,
+    /// This, with whatever is its own.
+    Action(Action),
+    /// One of these; which one, the run of the path says.
+    OfRun(fn(Area) -> Action),
+    /// The token of a paired orchestrator, which is no principal.
+    Orchestrator,
+}
+
 impl Access {
-    /// What a caller must be allowed; none where no caller is asked.
-    pub(crate) fn action(self) -> Option<Action> {
+    /// What it asks for.
+    pub(crate) fn need(self, open_metrics: bool) -> Need {
         match self {
-            Self::Open | Self::Orchestrator => None,
-            Self::Metrics | Self::Admin => Some(Action::Admin),
-            Self::Caller => Some(Action::Identify),
-            Self::ReadRuns => Some(Action::Read(Area::Runs)),
-            Self::WriteRuns => Some(Action::Write(Area::Runs)),
-            Self::ReadRun => Some(Action::ReadRun(None)),
-            Self::CancelRun => Some(Action::CancelRun(None)),
+            Self::Open => Need::Nothing,
+            Self::Metrics if open_metrics => Need::Nothing,
+            Self::Metrics | Self::Admin => Need::Action(Action::Admin),
+            Self::Caller => Need::Action(Action::Identify),
+            Self::ReadRuns => Need::Action(Action::Read(Area::Runs)),
+            Self::WriteRuns => Need::Action(Action::Write(Area::Runs)),
+            Self::ReadRun => Need::OfRun(Action::Read),
+            Self::WriteRun => Need::OfRun(Action::Write),
+            Self::Orchestrator => Need::Orchestrator,
         }
     }
 }
 
-/// What a caller may see of what it asks for: one project, or all that are its own. Of another's project it is told the same
-/// as of one that is not there.
-pub(crate) fn scope_of(principal: &Principal, named: Option<ProjectId>) -> Answer<Scope> {
-    match (principal.scope(), named) {
-        (Scope::Org, named) => Ok(named.map_or(Scope::Org, Scope::Project)),
-        (own, None) => Ok(own),
-        (own, Some(named)) if own.admits(named) => Ok(own),
-        (Scope::Project(_), Some(_)) => Err(Error::NotFound("project").into()),
+/// Whether a caller may call an endpoint at all; what it may see there, its scope says.
+pub(crate) fn admits(principal: &Principal, need: Need) -> Result<(), Refusal> {
+    let may = |action| may(principal, action, principal.scope());
+    match need {
+        Need::Nothing => Ok(()),
+        Need::Action(action) => Ok(may(action)?),
+        // The first that fits; what is lacked is told as of a run that was submitted as one.
+        Need::OfRun(of) if Area::OF_RUNS.into_iter().any(|area| may(of(area)).is_ok()) => Ok(()),
+        Need::OfRun(of) => Ok(may(of(Area::Runs))?),
+        Need::Orchestrator => Err(Refusal::UnknownToken),
     }
 }
 
-/// Whether a caller sees the names of secrets that were redacted.
-pub(crate) fn names_for(principal: &Principal) -> SecretNames {
-    match principal.is_admin() {
-        true => SecretNames::Shown,
-        false => SecretNames::Hidden,
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Lacks(scope) => Self::MissingScope(scope),
+            // Only a project that a caller names can lie out of its sight: whatever else it names is looked up in its scope.
+            Refused::OutOfSight => Error::NotFound("project").into(),
+        }
     }
 }
 
-/// The service token. Only its hash is kept.
-#[derive(Debug)]
+/// The tokens that open something: the service token, of which a hash is kept, and the keys of the store.
 pub(crate) struct Tokens {
     service: [u8; 32],
 }
@@ -83,87 +95,48 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn new(service: &Secret) -> Self {
         Self {
-            service: hash(service.expose()),
+            service: pond_core::token::hash(service),
         }
     }
 
-    /// Whether it is the service token. Hashes are compared, and all of their bytes: neither says how much of a token was
-    /// right.
-    fn is_service(&self, token: &str) -> bool {
-        let sent = hash(token);
+    /// Whose token it is. Hashes are compared, and all of their bytes: neither says how much of a token was right.
+    async fn principal(&self, keys: &Keys, sent: &Secret) -> Result<Option<Principal>, Refusal> {
         let differing = self
             .service
             .iter()
-            .zip(sent)
+            .zip(pond_core::token::hash(sent))
             .fold(0, |seen, (own, sent)| seen | (own ^ sent));
-        std::hint::black_box(differing) == 0
+        if std::hint::black_box(differing) == 0 {
+            return Ok(Some(Principal::Service));
+        }
+        Ok(keys.principal(sent).await?)
     }
 }
 
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
-/// The caller of a request, if it may call this endpoint.
-pub(crate) async fn admit(
-    state: &AppState,
-    access: Access,
+/// The caller of a request, if it has a token that opens something.
+pub(crate) async fn identify(
+    tokens: &Tokens,
+    keys: &Keys,
     headers: &HeaderMap,
     uri: &Uri,
-) -> Answer<Option<Principal>> {
-    let Some(action) = access.action() else {
-        return Ok(None);
-    };
-    if access == Access::Metrics && state.open_metrics() {
-        return Ok(None);
-    }
-    let token = sent(headers, uri)?;
-    let principal = if state.tokens().is_service(token) {
-        Principal::Service
-    } else {
-        let known = state.pond().keys().principal(token).await?;
-        known.ok_or(Refusal::UnknownToken)?
-    };
-    permitted(may(&principal, action, principal.scope()))?;
-    Ok(Some(principal))
-}
-
-/// Whether a caller who may touch runs of some family may touch this one.
-pub(crate) async fn admit_to_run(state: &AppState, principal: &Principal, access: Access, run: RunId) -> Answer<()> {
-    let of = match access {
-        Access::ReadRun => Action::ReadRun,
-        Access::CancelRun => Action::CancelRun,
-        _ => return Ok(()),
-    };
-    let scope = principal.scope();
-    if may(principal, of(Some(Area::Runs)), scope) == Verdict::Allowed {
-        return Ok(());
-    }
-    let run = state.pond().runs().get(scope, run).await?;
-    permitted(may(principal, of(Some(run.head.family())), scope))
-}
-
-fn permitted(verdict: Verdict) -> Answer<()> {
-    match verdict {
-        Verdict::Allowed => Ok(()),
-        Verdict::Missing(scopes) => Err(Refusal::MissingScope(scopes)),
-        Verdict::Elsewhere => Err(Error::NotFound("record").into()),
-    }
-}
-
-/// The token of a request that only an orchestrator makes.
-pub(crate) fn orchestrator_token(headers: &HeaderMap, uri: &Uri) -> Answer<Secret> {
-    sent(headers, uri).map(Secret::new)
-}
-
-/// The token of a request.
-fn sent<'h>(headers: &'h HeaderMap, uri: &Uri) -> Answer<&'h str> {
+) -> Result<Principal, Refusal> {
     if names_token(uri) {
         return Err(Refusal::NoToken(
             "a token in the address would be logged: send it as Authorization: Bearer",
         ));
     }
-    token(headers)
+    let sent = Secret::new(token(headers)?);
+    tokens.principal(keys, &sent).await?.ok_or(Refusal::UnknownToken)
+}
+
+/// The token of a request that only an orchestrator makes.
+pub(crate) fn orchestrator_token(headers: &HeaderMap, uri: &Uri) -> Result<Secret, Refusal> {
+    if names_token(uri) {
+        return Err(Refusal::NoToken(
+            "a token in the address would be logged: send it as Authorization: Bearer",
+        ));
+    }
+    token(headers).map(Secret::new)
 }
 
 fn names_token(uri: &Uri) -> bool {
@@ -215,25 +188,29 @@ fn plain(token: &str) -> Result<&str, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use pond_core::Pond;
+
     use super::*;
 
     type Headers = &'static [(&'static str, &'static str)];
 
-    fn ask(uri: &'static str, headers: Headers) -> u16 {
+    async fn ask(pond: &Pond, uri: &'static str, headers: Headers) -> u16 {
         let tokens = Tokens::new(&Secret::new("right"));
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        match sent(&headers, &Uri::from_static(uri)) {
-            Ok(token) if tokens.is_service(token) => 200,
-            Ok(_) => 403,
+        match identify(&tokens, pond.keys(), &headers, &Uri::from_static(uri)).await {
+            Ok(principal) => {
+                assert_eq!(principal, Principal::Service);
+                200
+            }
             Err(refusal) => refusal.row().0.as_u16(),
         }
     }
 
-    #[test]
-    fn c17_113_tokens_in_queries_and_differing_headers_are_401() {
+    #[tokio::test]
+    async fn c17_113_tokens_in_queries_and_differing_headers_are_401() {
         let table: &[(&'static str, Headers, u16)] = &[
             ("/", &[("authorization", "Bearer right")], 200),
             ("/", &[("authorization", "bearer  right")], 200),
@@ -252,8 +229,10 @@ mod tests {
             ("/", &[("authorization", "Bearer wrong")], 403),
             ("/", &[("x-api-key", "pond_pk_x")], 403),
         ];
+        let builder = Pond::builder(pond_store::memory(), pond_store::blobs_in_memory());
+        let pond = builder.start().await.unwrap();
         for (uri, headers, status) in table {
-            assert_eq!(ask(uri, headers), *status, "{uri} {headers:?}");
+            assert_eq!(ask(&pond, uri, headers).await, *status, "{uri} {headers:?}");
         }
     }
 }

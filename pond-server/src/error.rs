@@ -27,8 +27,8 @@ pub(crate) enum Refusal {
     NoToken(&'static str),
     /// A token that opens nothing. One answer, whether it is unknown, revoked or expired.
     UnknownToken,
-    /// A good key without the scopes; any one of these would do.
-    MissingScope(Vec<&'static str>),
+    /// A good key without this scope.
+    MissingScope(&'static str),
     /// The first request with this key is under way.
     UnderWay,
     /// The key was sent with another body.
@@ -121,7 +121,8 @@ impl Refusal {
             Self::Engine(error) => engine_detail(error),
             Self::NoToken(why) => (*why).to_owned(),
             Self::UnknownToken => "the token is unknown, revoked or expired".into(),
-            Self::MissingScope(scopes) => format!("the key needs {}", scopes.join(" or ")),
+            Self::MissingScope("admin") => "this needs admin, which no project key has".into(),
+            Self::MissingScope(scope) => format!("the key lacks the scope {scope}"),
             Self::UnderWay => {
                 "ask again in a moment for the answer of the first request with this Idempotency-Key".into()
             }
@@ -147,10 +148,11 @@ impl Refusal {
         let Row(status, code, title) = self.row();
         let mut problem = api::Problem::new(status.as_u16(), code, title, self.detail());
         request_id.clone_into(&mut problem.request_id);
-        match self {
-            Self::MissingScope(scopes) => problem.required_scopes = scopes.iter().map(ToString::to_string).collect(),
-            Self::AlreadyCreated(id) => problem.id = Some(id.clone()).filter(|id| !id.is_empty()),
-            _ => {}
+        if let Self::AlreadyCreated(id) = self {
+            problem.id = Some(id.clone()).filter(|id| !id.is_empty());
+        }
+        if let Self::MissingScope(scope) = self {
+            problem.required_scopes = vec![(*scope).to_owned()];
         }
         if let Self::Engine(error) = self {
             match error {
@@ -306,8 +308,11 @@ pub(crate) fn found(problem: &Found) -> api::PreflightProblem {
         message: problem.message.clone(),
         fix: problem.fix.clone(),
         pointer: problem.pointer.clone(),
-        estimate_usd: None,
-        basis: None,
+        estimate_usd: problem.estimate.as_ref().map(|estimate| api::CostEstimate {
+            low: estimate.low.to_string(),
+            high: estimate.high.to_string(),
+        }),
+        basis: problem.estimate.as_ref().map(|estimate| estimate.basis.to_owned()),
     }
 }
 
@@ -404,7 +409,7 @@ mod tests {
             engine(Error::Internal("sk-secret".into(), secret())),
             Refusal::NoToken("send a token"),
             Refusal::UnknownToken,
-            Refusal::MissingScope(vec!["runs:write"]),
+            Refusal::MissingScope("runs:read"),
             Refusal::UnderWay,
             Refusal::OtherBody,
             Refusal::AlreadyCreated("one".into()),

@@ -2,16 +2,19 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pond_core::artifacts::BlobStore;
+use pond_core::clock::SystemClock;
 use pond_core::entropy::SystemEntropy;
 use pond_core::sealing::Keyring;
 use pond_core::secret::{Secret, SecretBytes};
 use pond_core::{Pond, Takeover};
 use pond_store::{BucketError, OpenError};
+use pond_worker::host::{HostToolsSettings, LocalTools};
 use pond_worker::net::{Dialer, Fetcher, FetcherSettings, SetupError};
 use pond_worker::work::{EmbeddedPool, WorkerError, embed};
 use tokio::net::TcpListener;
@@ -22,6 +25,8 @@ use crate::settings::{Blobs, RootKey, Settings, StoreSettings};
 use crate::state::{AppSettings, AppState};
 use crate::{app, serve};
 
+/// Host uids of `shell` stages, where the server runs as root: none that a worker of this host takes by default.
+const TOOL_UIDS: RangeInclusive<u32> = 266_000..=266_255;
 /// How long requests under way may take after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -183,7 +188,15 @@ async fn engine(settings: &Settings, home: &Home) -> Result<Pond, LaunchError> {
         caps: settings.sources.caps,
     };
     let fetcher = Fetcher::new(Dialer::new(settings.sources.dialer.clone())?, fetcher);
+    let tools = HostToolsSettings {
+        shell: settings.shell,
+        sources: settings.sources.caps.bundle(),
+        uid_range: Some(TOOL_UIDS),
+        ..HostToolsSettings::new(home.folder("host")?)
+    };
+    let tools = LocalTools::open(tools, &SystemClock).await?;
     let pond = Pond::builder(store, blobs(&settings.store.blobs)?)
+        .host(Arc::new(tools))
         .root_key(key)
         .sources(Arc::new(fetcher))
         .settings(engine)

@@ -204,8 +204,8 @@ fn html_of(endpoints: &[Endpoint]) -> String {
             Access::Caller => "any token",
             Access::ReadRuns => "runs:read",
             Access::WriteRuns => "runs:write",
-            Access::ReadRun => "runs:read, or that of the run's family",
-            Access::CancelRun => "runs:write, or that of the run's family",
+            Access::ReadRun => "runs:read, or reads of the family that the run is of",
+            Access::WriteRun => "runs:write, or writes of the family that the run is of",
             Access::Admin => "admin",
             Access::Orchestrator => "a paired orchestrator",
         };

@@ -26,12 +26,3 @@ pub(crate) fn corrupt(table: &'static str, column: &'static str, id: &dyn Displa
 pub(crate) fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::Unavailable(Box::new(error))
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("a {0} of this id or hash is there")]
-struct Taken(&'static str);
-
-/// A value that must be unique is another record's.
-pub(crate) fn taken(what: &'static str) -> StoreError {
-    StoreError::Unavailable(Box::new(Taken(what)))
-}

@@ -147,8 +147,8 @@ pub(crate) trait Backend:
     + BudgetStore
     + ConfigStore
     + ProjectStore
-    + KeyringStore
     + KeyStore
+    + KeyringStore
     + AuditStore
     + OnceStore
 {

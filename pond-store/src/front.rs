@@ -9,7 +9,8 @@ use pond_core::artifacts::Artifact;
 use pond_core::clock::Timestamp;
 use pond_core::config::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
 use pond_core::event::{EventNumber, NumberedEvent};
-use pond_core::id::{BootId, EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::id::{BootId, EngineId, JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::keys::{ApiKey, KeyOfProject, KeyStore};
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{
     ClaimRequest, ClaimedJob, Code, Enrolled, EnrolledWorker, JobRow, JobStore, Needs, Orchestrator, PoolStore,
@@ -315,6 +316,29 @@ impl<B: Backend> ProjectStore for Front<B> {
 
     async fn delete_project(&self, id: ProjectId) -> Result<ProjectDeleted, StoreError> {
         self.backend.delete_project(id).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> KeyStore for Front<B> {
+    async fn add_key(&self, key: ApiKey) -> Result<bool, StoreError> {
+        self.backend.add_key(key).await
+    }
+
+    async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KeyOfProject>, StoreError> {
+        self.backend.key_by_hash(hash).await
+    }
+
+    async fn keys(&self, scope: Scope, page: PageRequest<KeyId>) -> Result<Page<ApiKey, KeyId>, StoreError> {
+        self.backend.keys(scope, page).await
+    }
+
+    async fn revoke_key(&self, scope: Scope, id: KeyId) -> Result<bool, StoreError> {
+        self.backend.revoke_key(scope, id).await
+    }
+
+    async fn touch_key(&self, id: KeyId, at: Timestamp, but_since: Timestamp) -> Result<bool, StoreError> {
+        self.backend.touch_key(id, at, but_since).await
     }
 }
 

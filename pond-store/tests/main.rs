@@ -6,5 +6,6 @@ mod idle;
 mod migrations;
 mod model;
 mod names;
+mod plans;
 mod turns;
 mod wake;

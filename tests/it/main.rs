@@ -5,6 +5,7 @@ mod blobs;
 mod config;
 mod dialing;
 mod egress_config;
+mod flow;
 mod fuzz;
 mod http;
 mod idempotency;

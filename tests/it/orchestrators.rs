@@ -11,7 +11,7 @@ use pond_core::event::EventBody;
 use pond_core::logs::LogSource;
 use pond_core::runs::RunStatus;
 use pond_core::scope::Scope;
-use pond_tests::orchestrator::{Keys, PlayedOrchestrator, RemoteWorker, admin, open_bundle};
+use pond_tests::orchestrator::{Keys, PlayedOrchestrator, RemoteWorker, admin, fresh_id, open_bundle};
 use pond_tests::server::TOKEN;
 use pond_tests::world::{body, shell, stage};
 use pond_tests::{Backend, Server, World, on_every_store};
@@ -158,7 +158,7 @@ on_every_store! {
         let worker = orchestrator.enroll(&server, 1).await;
         let before = workers(&server).await;
         let entry = |id: &str| json!({"worker_id": id, "status": "online", "running": 2, "concurrency": 4, "version": "9"});
-        let unknown = uuid::Uuid::now_v7().to_string();
+        let unknown = fresh_id();
         let snapshot = |workers: Vec<Value>| json!({"generation": 0, "workers": workers, "gone": []});
         let path = "/v1/orch/workers/snapshot";
         let (status, taken) = orchestrator.post(path, &snapshot(vec![entry(&worker.id), entry(&unknown)])).await;
@@ -271,6 +271,8 @@ on_every_store! {
         let (status, sealed) = orchestrator.of_job(&job, "/v1/orch/seal", &of_job).await;
         assert_eq!((status, &sealed["alg"]), (200, &json!("hpke-x25519-sha256-aes256gcm")));
         assert!(!sealed.to_string().contains(secret));
+        assert!(worker.is_from_the_engine(&job, &sealed, "credential"));
+        assert!(!worker.is_from_the_engine(&job, &sealed, "bundle"));
         let clear: Value = serde_json::from_slice(&worker.open(&job, &sealed, "credential").unwrap()).unwrap();
         assert_eq!(clear["env"]["ANTHROPIC_API_KEY"], json!(secret));
         assert_eq!(worker.open(&job, &sealed, "bundle"), None);
@@ -350,7 +352,7 @@ on_every_store! {
         let mut worker = orchestrator.enroll(&server, 1).await;
         world.submit(&body(&[stage("fix", &shell("true"))])).await;
         let lost = orchestrator.job(&worker).await;
-        worker.boot = uuid::Uuid::now_v7().to_string();
+        worker.boot = fresh_id();
         let begun = Instant::now();
         let again = orchestrator.job(&worker).await;
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -374,7 +376,7 @@ on_every_store! {
         let path = "/v1/orch/workers/snapshot";
         let entry = |id: &str, running: u32| json!({"worker_id": id, "status": "online", "running": running, "concurrency": 4, "version": "1"});
         let mut generation = json!(0);
-        let mut ids: Vec<String> = (0..2499).map(|_| uuid::Uuid::now_v7().to_string()).collect();
+        let mut ids: Vec<String> = (0..2499).map(|_| fresh_id()).collect();
         ids.insert(1700, worker.id.clone());
         for part in ids.chunks(1000) {
             let entries: Vec<Value> = part.iter().map(|id| entry(id, 1)).collect();

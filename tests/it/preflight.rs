@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use pond_core::config::{Credential, Harness, Model, Owner, Variable};
 use pond_core::event::EventBody;
 use pond_core::logs::LogSource;
+use pond_core::pool::JobEnd;
 use pond_core::preflight::{Problem, Severity};
 use pond_core::runs::{FailureCode, Reach, RunStatus};
 use pond_core::scope::Scope;
@@ -61,6 +62,9 @@ async fn furnished(world: World) -> World {
         config.put::<Credential>(Owner::Org, &credential).await.unwrap();
     }
     let model = |key: &str, provider: &str, credential: &str| json!({"key": key, "provider": provider, "model_id": "m", "credential_name": credential});
+    let mut priced = model("priced", "anthropic", "good");
+    priced["input_cost_per_mtok"] = json!(3);
+    priced["output_cost_per_mtok"] = json!(15);
     for model in [
         model("good", "anthropic", "good"),
         model("bare", "anthropic", "bare"),
@@ -68,6 +72,7 @@ async fn furnished(world: World) -> World {
         model("open", "anthropic", "open"),
         model("odd", "odd", "odd"),
         model("mixed", "openai", "good"),
+        priced,
     ] {
         config.put::<Model>(Owner::Org, &model).await.unwrap();
     }
@@ -191,7 +196,72 @@ fn fixtures() -> Vec<(&'static str, Severity, Value)> {
             Warning,
             swarm(&json!({"harness": "talks", "model": "good"})),
         ),
+        (
+            "shell_disabled",
+            Error,
+            body(&[stage("fix", &json!({"kind": "shell", "argv": ["true"]}))]),
+        ),
+        ("unknown_placeholder", Error, prompt("{{NOPE}}")),
+        ("unknown_placeholder", Error, prompt("{{AREA_TITLE}}")),
+        ("unknown_placeholder", Error, prompt("{{INPUT:a.c}}")),
+        // Nothing is before the only stage.
+        ("unknown_placeholder", Error, prompt("{{ARTIFACT:x}}")),
+        (
+            "unknown_placeholder",
+            Error,
+            // A builtin leaves one file, and a noop none.
+            body(&[
+                stage("list", &json!({"kind": "builtin", "name": "todo_scan"})),
+                stage("tick", &json!({"kind": "noop"})),
+                stage("fix", &shell("{{ARTIFACT:results.jsonl}} {{ARTIFACT:other}}")),
+            ]),
+        ),
+        (
+            "budget_missing",
+            Info,
+            swarm(&json!({"harness": "plain", "model": "good"})),
+        ),
+        (
+            "budget_missing",
+            Warning,
+            swarm(&json!({"harness": "plain", "model": "priced"})),
+        ),
+        (
+            "budget_unenforceable",
+            Error,
+            budgeted("good", &json!({"usd": 1}), &json!(null)),
+        ),
+        (
+            "budget_unenforceable",
+            Error,
+            budgeted("good", &json!(null), &json!({"usd": 1})),
+        ),
+        (
+            "cost_estimate",
+            Info,
+            budgeted("priced", &json!({"usd": 1}), &json!({"tokens": 1000})),
+        ),
+        (
+            "definition_invalid",
+            Error,
+            body(&[json!({"key": "a", "name": "a", "when": "", "executor": {"kind": "noop"}})]),
+        ),
     ]
+}
+
+/// A stage with this prompt, in a run whose context has `a.b`.
+fn prompt(text: &str) -> Value {
+    let mut body = body(&[stage("fix", &shell(text))]);
+    body["context"] = json!({"a": {"b": 1}});
+    body
+}
+
+/// A stage of a model, with budgets of the run and of the stage.
+fn budgeted(model: &str, run: &Value, of_stage: &Value) -> Value {
+    let mut body = swarm(&json!({"harness": "plain", "model": model}));
+    body["budget"] = run.clone();
+    body["definition"]["stages"][0]["budget"] = of_stage.clone();
+    body
 }
 
 async fn problems(world: &World, body: &Value) -> Vec<Problem> {
@@ -247,6 +317,61 @@ on_every_store! {
             "{told:?}"
         );
         assert!(told.iter().all(|problem| !problem.message.contains("0123456789")));
+    }
+
+    async fn c17_39_placeholders_that_can_be_filled_and_a_backslash_are_no_problem(world: World) {
+        let world = furnished(world).await;
+        let mut submission = body(&[
+            stage("list", &json!({"kind": "builtin", "name": "todo_scan"})),
+            stage("write", &shell("x")),
+            stage("fix", &shell("{{ARTIFACT:results.jsonl}} {{ARTIFACT:any.md}} {{INPUT:a.0}} \\{{NOPE}} {{no}}")),
+        ]);
+        submission["context"] = json!({"a": [null]});
+        let told = problems(&world, &submission).await;
+        assert!(told.iter().all(|problem| problem.code == "no_capable_worker"), "{told:?}");
+    }
+
+    async fn c17_39_estimates_come_from_past_runs_before_budgets(world: World) {
+        let world = furnished(world).await;
+        let submission = budgeted("priced", &json!(null), &json!({"usd": 2}));
+        let estimate = |told: &[Problem]| {
+            let problem = told.iter().find(|problem| problem.code == "cost_estimate").unwrap().clone();
+            let estimate = problem.estimate.unwrap();
+            (estimate.low.to_string(), estimate.high.to_string(), estimate.basis)
+        };
+        let by_budget = ("0".to_owned(), "2".to_owned(), "its budget and the prices of its model");
+        assert_eq!(estimate(&problems(&world, &submission).await), by_budget);
+        let worker = PlayedWorker::attach(&world.pond);
+        for output in [1_000_000, 500_000] {
+            let id = world.submit(&submission).await.head.id;
+            let job = worker.job().await;
+            worker.call(&job, 0, "m", output).await.unwrap();
+            worker.finish(&job, JobEnd::Done).await.unwrap();
+            world.ended(id).await;
+        }
+        let by_past = ("7.5".to_owned(), "15".to_owned(), "past runs of this stage");
+        assert_eq!(estimate(&problems(&world, &submission).await), by_past);
+    }
+
+    async fn c17_39_the_servers_default_budget_bounds_what_nothing_else_does(world: World) {
+        let settings = EngineSettings {
+            default_budget_usd: Some(pond_core::usage::Pico(1_000_000_000_000)),
+            allow_shell: true,
+            ..EngineSettings::default()
+        };
+        let world = furnished(World::with(world.backend, settings).await).await;
+        let codes = async |body: Value| -> BTreeSet<&'static str> {
+            problems(&world, &body).await.into_iter().map(|problem| problem.code).collect()
+        };
+        let expected = BTreeSet::from(["cost_estimate", "no_capable_worker"]);
+        assert_eq!(codes(swarm(&json!({"harness": "plain", "model": "priced"}))).await, expected);
+        let unpriced = codes(swarm(&json!({"harness": "plain", "model": "good"}))).await;
+        assert!(unpriced.contains("budget_unenforceable"), "{unpriced:?}");
+        let tokens = codes(budgeted("good", &json!({"tokens": 5}), &json!(null))).await;
+        assert_eq!(tokens, BTreeSet::from(["no_capable_worker"]));
+        // Shell stages are allowed, and nothing is there that could run one.
+        let shell = codes(body(&[stage("fix", &json!({"kind": "shell", "argv": ["true"]}))])).await;
+        assert_eq!(shell, BTreeSet::from(["sandbox_invalid"]));
     }
 
     async fn c17_33_a_name_left_out_means_the_only_one_and_with_two_is_a_fault_there(world: World) {

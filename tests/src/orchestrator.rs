@@ -10,6 +10,9 @@ use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, Serializable};
+use pond_core::clock::SystemClock;
+use pond_core::entropy::SystemEntropy;
+use pond_core::id::BootId;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -133,7 +136,7 @@ impl PlayedOrchestrator {
         );
         RemoteWorker {
             id: text(&enrolled["worker_id"]),
-            boot: uuid::Uuid::now_v7().to_string(),
+            boot: fresh_id(),
             engine_key,
             x25519: [seed; 32],
         }
@@ -222,8 +225,15 @@ impl RemoteWorker {
         key.verify(bytes, &sig).is_ok()
     }
 
-    /// Opens a sealed box of a job; none when it does not open.
-    pub fn open(&self, job: &Value, sealed: &Value, purpose: &str) -> Option<Vec<u8>> {
+    /// Whether the engine signed a sealed box of a job.
+    pub fn is_from_the_engine(&self, job: &Value, sealed: &Value, purpose: &str) -> bool {
+        let place = self.place(job, purpose);
+        let parts = [place, decode(&sealed["enc"]), decode(&sealed["ciphertext"])];
+        self.is_signed(&parts.join(&0), &sealed["signature"]["sig"])
+    }
+
+    /// The associated data of a sealed box.
+    fn place(&self, job: &Value, purpose: &str) -> Vec<u8> {
         let attempt = job["attempt"].to_string();
         let parts: [&[u8]; 4] = [
             &Self::digest(job),
@@ -231,6 +241,11 @@ impl RemoteWorker {
             attempt.as_bytes(),
             purpose.as_bytes(),
         ];
+        parts.join(&0)
+    }
+
+    /// Opens a sealed box of a job; none when it does not open.
+    pub fn open(&self, job: &Value, sealed: &Value, purpose: &str) -> Option<Vec<u8>> {
         let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&self.x25519).ok()?;
         let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(&decode(&sealed["enc"])).ok()?;
         hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
@@ -239,10 +254,15 @@ impl RemoteWorker {
             &enc,
             b"pond/v1/seal",
             &decode(&sealed["ciphertext"]),
-            &parts.join(&0),
+            &self.place(job, purpose),
         )
         .ok()
     }
+}
+
+/// An id that nobody has.
+pub fn fresh_id() -> String {
+    BootId::mint(&SystemClock, &SystemEntropy).to_string()
 }
 
 /// Opens a bundle file: 7 bytes of prefix, then sealed chunks; none when it does not open.

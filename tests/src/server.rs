@@ -85,9 +85,14 @@ pub fn plain_client() -> reqwest::Client {
 impl Server {
     /// A request with the service token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request_as(TOKEN, method, path)
+    }
+
+    /// A request with another token.
+    pub fn request_as(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("{}{path}", self.url))
-            .bearer_auth(TOKEN)
+            .bearer_auth(token)
     }
 
     /// A GET; its status and JSON body.

@@ -3,13 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt;
 use pond_core::Pond;
+use pond_core::artifacts::ArtifactName;
 use pond_core::clock::SystemClock;
-use pond_core::dispatch::{Chunk, Job, Poll, Polled, Report, WorkerInfo, WorkerLink};
+use pond_core::dispatch::{Chunk, Job, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink};
 use pond_core::entropy::SystemEntropy;
 use pond_core::id::{BootId, WorkerId};
 use pond_core::logs::{LogSource, LogStream};
 use pond_core::pool::{Claim, InProcessLink, JobEnd};
+use pond_core::runs::{Failure, FailureCode};
+use pond_core::usage::{ModelCall, Tokens};
 
 /// A worker that does nothing by itself.
 pub struct PlayedWorker {
@@ -59,16 +64,56 @@ impl PlayedWorker {
 
     /// Ends a job.
     pub async fn finish(&self, job: &Job, end: JobEnd) -> pond_core::Result<()> {
-        self.link
-            .finish(
-                &claim(job),
-                Report {
-                    end,
-                    parse: None,
-                    spent: None,
-                },
-            )
-            .await
+        self.report(
+            job,
+            Report {
+                end,
+                parse: None,
+                spent: None,
+            },
+        )
+        .await
+    }
+
+    /// Ends a job, with what was found in its output.
+    pub async fn report(&self, job: &Job, report: Report) -> pond_core::Result<()> {
+        self.link.finish(&claim(job), report).await
+    }
+
+    /// Ends a job with a failure.
+    pub async fn fail(&self, job: &Job, code: FailureCode, message: &str) -> pond_core::Result<()> {
+        self.finish(job, JobEnd::Failed(Failure::new(code, message))).await
+    }
+
+    /// Tells of one model call with this many output tokens.
+    pub async fn call(&self, job: &Job, seq: u64, model: &str, output: u64) -> pond_core::Result<()> {
+        let call = ModelCall {
+            id: uuid::Uuid::from_u128(seq.into()),
+            at: job.lease_until,
+            provider: "anthropic".into(),
+            model: model.into(),
+            status: 200,
+            latency_ms: 1,
+            tokens: Tokens {
+                output,
+                ..Tokens::default()
+            },
+            estimated: false,
+        };
+        let telemetry = Telemetry { calls: vec![call] };
+        self.link.telemetry(&claim(job), telemetry).await
+    }
+
+    /// Leaves a file.
+    pub async fn leave(&self, job: &Job, name: &str, content: &str) -> pond_core::Result<()> {
+        let upload = Upload {
+            name: ArtifactName::new(name).expect("the name is one"),
+            sha256: None,
+            redacted: false,
+        };
+        let bytes = Bytes::from(content.to_owned());
+        let bytes = futures::stream::once(async move { Ok(bytes) }).boxed();
+        self.link.artifact(&claim(job), upload, bytes).await
     }
 
     /// Sends lines of standard output as one chunk.

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pond_core::clock::Clock;
 use pond_core::config::Owner;
 use pond_core::event::{EventBody, NumberedEvent};
 use pond_core::id::{ProjectId, RunId};
-use pond_core::runs::{Run, RunStatus};
+use pond_core::runs::{HostTools, Run, RunStatus};
 use pond_core::scope::Scope;
 use pond_core::secret::SecretBytes;
 use pond_core::store::SharedStore;
@@ -28,6 +29,26 @@ pub enum Backend {
     Sqlite,
     /// A database of a real PostgreSQL.
     Postgres,
+}
+
+/// What an engine of a world is made with beside its store.
+#[derive(Default)]
+pub struct Outfit {
+    /// Its settings.
+    pub settings: EngineSettings,
+    /// The tools of its host.
+    pub host: Option<Arc<dyn HostTools>>,
+    /// Another clock than the system's.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl From<EngineSettings> for Outfit {
+    fn from(settings: EngineSettings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
 }
 
 /// An engine on a store.
@@ -55,10 +76,15 @@ impl World {
 
     /// A world on a fresh store, with settings.
     pub async fn with(backend: Backend, settings: EngineSettings) -> Self {
+        Self::furnished(backend, settings.into()).await
+    }
+
+    /// A world on a fresh store, with an engine of this outfit.
+    pub async fn furnished(backend: Backend, outfit: Outfit) -> Self {
         let (store, folder, database) = fresh(backend).await;
         let blobs = MemoryBlobs::default();
         let root_key = SecretBytes::new(vec![7; 32]);
-        let pond = engine(&store, &blobs, folder.path(), &root_key, settings).await;
+        let pond = engine(&store, &blobs, folder.path(), &root_key, outfit).await;
         Self {
             pond,
             store,
@@ -72,7 +98,12 @@ impl World {
 
     /// Another engine on the same store, as after a crash of the first: that one is not told.
     pub async fn another_engine(&self, settings: EngineSettings) -> Pond {
-        engine(&self.store, &self.blobs, self.folder.path(), &self.root_key, settings).await
+        self.engine_with(settings.into()).await
+    }
+
+    /// Another engine of this outfit on the same store.
+    pub async fn engine_with(&self, outfit: Outfit) -> Pond {
+        engine(&self.store, &self.blobs, self.folder.path(), &self.root_key, outfit).await
     }
 
     /// Registers the shell harness for everyone.
@@ -181,7 +212,10 @@ impl World {
         let events = self.events(id).await;
         let changes = events.into_iter().filter_map(|event| match event.event.body {
             EventBody::Status(change) => {
-                let key = change.stage.unwrap_or_else(|| "run".into());
+                let mut key = change.stage.unwrap_or_else(|| "run".into());
+                if let Some(area) = change.area {
+                    key = format!("{key}/{area}");
+                }
                 Some(format!("{key}: {} > {}", change.from, change.to))
             }
             _ => None,
@@ -195,8 +229,9 @@ async fn engine(
     blobs: &MemoryBlobs,
     folder: &Path,
     root_key: &SecretBytes,
-    settings: EngineSettings,
+    outfit: Outfit,
 ) -> Pond {
+    let Outfit { settings, host, clock } = outfit;
     let scratch = folder.join("scratch");
     std::fs::create_dir_all(&scratch).expect("a folder can be made");
     let root = folder.join("sources");
@@ -212,10 +247,16 @@ async fn engine(
         scratch,
         caps: settings.source_caps,
     };
-    let builder = Pond::builder(store.clone(), Arc::new(blobs.clone()))
+    let mut builder = Pond::builder(store.clone(), Arc::new(blobs.clone()))
         .root_key(root_key.clone())
         .sources(Arc::new(Fetcher::new(dialer, fetcher)))
         .settings(settings);
+    if let Some(host) = host {
+        builder = builder.host(host);
+    }
+    if let Some(clock) = clock {
+        builder = builder.clock(clock);
+    }
     builder.start().await.expect("an engine starts")
 }
 

@@ -25,6 +25,7 @@ pub use egress_policy::{Decision, EgressPolicy, Origin, Ruled};
 pub use entry::{Entry, EntryKind, Owner};
 pub use harness::{Harness, HarnessFile, Placeholder, placeholders};
 pub use model::Model;
+pub(crate) use name::{env_name_fault, env_value_fault};
 pub use provider::{ANTHROPIC, GEMINI, OPENAI, OPENAI_COMPATIBLE, OPENROUTER, PROVIDERS, Provider};
 pub use resolve::{Effective, Named, Resolution};
 pub use service::{Config, Listing, Put, Record, Stored, project_field};

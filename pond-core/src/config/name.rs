@@ -29,7 +29,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// What is wrong with an environment name, if anything.
-pub(super) fn env_name_fault(name: &str) -> Option<&'static str> {
+pub(crate) fn env_name_fault(name: &str) -> Option<&'static str> {
     let fits = name.len() <= 128
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -41,7 +41,7 @@ pub(super) fn env_name_fault(name: &str) -> Option<&'static str> {
 }
 
 /// What is wrong with an environment value, if anything. Does not tell the value.
-pub(super) fn env_value_fault(value: &str) -> Option<&'static str> {
+pub(crate) fn env_value_fault(value: &str) -> Option<&'static str> {
     if value.len() > MAX_VALUE_BYTES {
         Some("longer than 8192 bytes")
     } else if value.contains('\0') {

@@ -10,4 +10,4 @@ pub use link::{
     Beat, BeatAnswer, Chunk, Command, Grant, Poll, Polled, Report, Telemetry, Upload, WorkerInfo, WorkerLink,
 };
 pub use render::{Rendering, render};
-pub use signed::{JobInvalid, SignedCommand, SignedJob};
+pub use signed::{JobInvalid, SignedCommand, SignedJob, sign_box, verify_box};

@@ -20,6 +20,7 @@ use crate::config::HarnessFile;
 use crate::id::{JobId, ProjectId, RunId, WorkerId};
 use crate::pool::{ClaimToken, EngineKey, EnginePublic};
 use crate::runs::executors::{Parse, SandboxBlock, Shape};
+use crate::sealing::{BoxPlace, SealedBox};
 use crate::secret::Secret;
 use crate::usage::{Price, Prices};
 use crate::workflow::Budget;
@@ -143,6 +144,29 @@ impl SignedCommand {
         });
         canonical(&whole)
     }
+}
+
+/// The engine's signature on a sealed box: without it whoever relays the box could seal one of its own to the worker's public
+/// key. It covers the associated data, the encapsulated key and the ciphertext, joined by one zero byte.
+pub fn sign_box(sealed: &SealedBox, place: &BoxPlace, key: &EngineKey) -> Value {
+    signature(key, &box_bytes(sealed, place))
+}
+
+/// Checks that the engine sealed a box for this place. `signature` is the object that came with it.
+///
+/// # Errors
+/// When it did not; then the box is not to be opened.
+pub fn verify_box(
+    sealed: &SealedBox,
+    place: &BoxPlace,
+    signature: &Value,
+    pinned: &EnginePublic,
+) -> Result<(), JobInvalid> {
+    verify(&json!({"signature": signature}), pinned, &box_bytes(sealed, place))
+}
+
+fn box_bytes(sealed: &SealedBox, place: &BoxPlace) -> Vec<u8> {
+    [&place.associated_data()[..], &sealed.enc, &sealed.ciphertext].join(&0)
 }
 
 fn canonical(value: &Value) -> Result<Vec<u8>, JobInvalid> {
@@ -400,6 +424,7 @@ mod tests {
     use super::*;
     use crate::runs::executors::Tier;
     use crate::sandbox::{BackendKind, Limits, Profile};
+    use crate::sealing::Purpose;
     use crate::secret::SecretBytes;
     use crate::usage::Pico;
 
@@ -525,6 +550,30 @@ mod tests {
         let mut renewed = signed.json.clone();
         renewed["lease_expires_at"] = json!(Timestamp::from_millis(5).to_string());
         assert!(SignedJob::open(&renewed, &key.public(), job.worker).is_ok());
+    }
+
+    #[test]
+    fn c17_58_a_box_that_a_relay_sealed_itself_is_refused() {
+        let (job, key) = (job(), key(1));
+        let place = |purpose| BoxPlace {
+            job: [3; 32],
+            worker: job.worker,
+            attempt: 2,
+            purpose,
+        };
+        let (own, other) = (place(Purpose::Credential), place(Purpose::Bundle));
+        let entropy = crate::testing::SeededEntropy::new(1);
+        let to = crate::sealing::x25519_public(&[9; 32]).unwrap();
+        let sealed = SealedBox::seal(&to, &own, b"clear", &entropy).unwrap();
+        let forged = SealedBox::seal(&to, &own, b"forged", &entropy).unwrap();
+        let told = sign_box(&sealed, &own, &key);
+        let verified = |sealed: &SealedBox, place: &BoxPlace| verify_box(sealed, place, &told, &key.public());
+        assert_eq!(verified(&sealed, &own), Ok(()));
+        assert!(verified(&sealed, &other).is_err());
+        assert!(verified(&forged, &own).is_err());
+        assert!(forged.open(&[9; 32], &own).is_ok(), "the seal alone does not tell");
+        let none = verify_box(&sealed, &own, &Value::Null, &key.public());
+        assert!(none.is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::event::{Event, EventBody};
 use crate::id::{EngineId, RunId};
 use crate::logs::{LogLine, LogSource};
 use crate::pool::JobChange;
-use crate::runs::{Commit, Guard, Illegal, RunHead, RunState, Transition};
+use crate::runs::{Commit, Guard, Illegal, RunHead, RunState, Transition, Unit, Wall};
 use crate::usage::UsageEntry;
 use crate::workflow::Definition;
 
@@ -120,6 +120,20 @@ impl<'a> Draft<'a> {
     /// Adds a log line.
     pub(crate) fn log(&mut self, at: Timestamp, line: LogLine) {
         self.log.push(&mut self.events, at, line);
+    }
+
+    /// Adds a line of the engine's own about a stage or an area.
+    pub(crate) fn say(&mut self, unit: Unit, line: impl Into<String>) {
+        let line = LogLine {
+            substage: unit.substage(),
+            ..LogLine::system(LogSource::Engine, Some(self.definition.key(unit.stage)), line)
+        };
+        self.log(self.now, line);
+    }
+
+    /// Until when a stage may go on, where a budget says so.
+    pub(crate) fn wall(&self, stage: usize) -> Option<Wall> {
+        Wall::of(&self.head.inputs, self.definition, &self.state, stage, self.now)
     }
 
     /// Adds a change of a job.

@@ -14,12 +14,14 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Parts;
-use super::advance::{cancel_live_jobs, fail_fetch, settle};
+use super::advance::{cancel_live_jobs, fail_fetch, lose, settle_knowing};
+use super::areas::{Gathered, fan_out, gather, has_waiting_area, read_map, write_gathered};
 use super::fetch::{Fetched, bundle_key, fetch};
 use super::ledger::{Cell, Loaded, Seen};
+use super::left::left;
 use super::placing::{UnfitCheck, enqueue, give_up, waiting};
 use super::report::{StageReport, cancel_attempts, orphans, write, write_fetched};
+use super::{Draft, Parts};
 use crate::artifacts::{Artifact, BlobError, BlobStore, ByteStream};
 use crate::clock::Timestamp;
 use crate::config::Effective;
@@ -27,8 +29,10 @@ use crate::error::{Error, Result};
 use crate::id::RunId;
 use crate::logs::{LogLine, LogSource};
 use crate::pool::needs_of;
-use crate::runs::executors::{Findings, OpenBundle, StageContext, StageSink, Work};
-use crate::runs::{BundleRef, Failure, FailureCode, StageOutcome, StagePhase, Transition};
+use crate::runs::executors::{Findings, OpenBundle, Replay, StageContext, StageSink, Work};
+use crate::runs::{
+    AreaMap, BundleRef, Failure, FailureCode, KnownArtifacts, StageEvent, StageOutcome, StagePhase, Transition, Unit,
+};
 use crate::sources::BundleKey;
 
 /// An attempt that ends within this is written in one commit.
@@ -41,9 +45,13 @@ const RETRY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(30);
 /// How long a driver waits when the store does not answer.
 const BACKOFF: Duration = Duration::from_secs(1);
+/// Work that ends its programs itself is cut off only this long after it should have.
+const LATE: Duration = Duration::from_secs(5);
 
 /// An attempt of an engine stage that runs here.
 struct Attempt {
+    /// Its number.
+    number: u32,
     started: Timestamp,
     sink: StageSink,
     recorded: bool,
@@ -54,19 +62,84 @@ struct Attempt {
 enum Ended {
     Stage(usize, Timestamp, StageOutcome),
     Fetch(Box<Result<Fetched, Failure>>),
+    Map(usize, Result<Result<AreaMap, Failure>>),
+    Gather(usize, Result<Gathered>),
+}
+
+/// What ended here and is to be written with the next change.
+#[derive(Default)]
+struct Pending {
+    reports: Vec<StageReport>,
+    fetched: Option<Result<Fetched, Failure>>,
+    maps: Vec<(usize, Result<AreaMap, Failure>)>,
+    gathered: Vec<(usize, Gathered)>,
+}
+
+impl Pending {
+    /// Writes all but what was fetched.
+    fn write(&self, draft: &mut Draft<'_>) -> Result<()> {
+        for report in &self.reports {
+            write(draft, report)?;
+        }
+        for (index, map) in &self.maps {
+            fan_out(draft, *index, map)?;
+        }
+        for (index, gathered) in &self.gathered {
+            write_gathered(draft, *index, gathered)?;
+        }
+        Ok(())
+    }
 }
 
 /// What is to be done after a change.
 enum Step {
     /// The run is over, or another engine's.
     Over,
-    /// Engine stages to start (new, or again after a crash), whether to fetch, and what could not be placed.
-    Go {
-        start: Vec<usize>,
-        resume: Vec<(usize, Timestamp)>,
-        fetch: bool,
-        unplaced: Vec<usize>,
-    },
+    /// This.
+    Go(Box<Next>),
+}
+
+/// What is to be done here next.
+#[derive(Default)]
+struct Next {
+    /// Engine stages to start, and whether their start is written.
+    start: Vec<(usize, bool)>,
+    /// Engine stages to start again after a crash.
+    resume: Vec<(usize, Timestamp)>,
+    /// Whether to fetch.
+    fetch: bool,
+    /// Stages whose list of areas is to be read.
+    fan_out: Vec<usize>,
+    /// Stages whose areas have all ended.
+    gather: Vec<usize>,
+    /// What waits for a worker, or for its harness.
+    unplaced: Vec<Unit>,
+    /// When to look again, whatever happens.
+    wake: Option<Timestamp>,
+    /// A condition asks for artifacts.
+    ask: bool,
+}
+
+impl Next {
+    /// Puts a stage or an area in line, or notes that it is to be started here.
+    fn start(&mut self, draft: &mut Draft<'_>, parts: &Parts, unit: Unit, effective: Option<&Effective>) -> Result<()> {
+        match draft.definition.stages[unit.stage].executor.clone().work() {
+            Work::Engine(work) => {
+                let once = work.replay() == Replay::Once;
+                if once {
+                    // Durable with this change, before anything happens.
+                    let (at, worker) = (draft.now, None);
+                    draft.apply(Transition::unit(unit, StageEvent::Start { at, worker }))?;
+                }
+                self.start.push((unit.stage, once));
+                Ok(())
+            }
+            Work::Pool(swarm) => {
+                self.unplaced.push(unit);
+                enqueue(draft, parts, unit, swarm, effective)
+            }
+        }
+    }
 }
 
 struct Driver {
@@ -76,12 +149,17 @@ struct Driver {
     attempts: BTreeMap<usize, Attempt>,
     work: FuturesUnordered<BoxFuture<'static, Ended>>,
     fetching: bool,
-    fetched: Option<Result<Fetched, Failure>>,
-    pending: Vec<StageReport>,
-    /// Stages that wait for a worker, or for their harness.
-    unplaced: Vec<usize>,
+    /// Stages whose list of areas is being read, or whose areas are being gathered.
+    reading: BTreeSet<usize>,
+    pending: Pending,
+    /// Artifacts that conditions asked for.
+    known: Option<KnownArtifacts>,
+    /// What waits for a worker, or for its harness.
+    unplaced: Vec<Unit>,
     /// Those of them that nothing which is online fits, and since when.
-    waits: BTreeMap<usize, Timestamp>,
+    waits: BTreeMap<Unit, Timestamp>,
+    /// When to look again, whatever happens.
+    wake: Option<Timestamp>,
     /// When the store was last looked at, whatever was heard.
     looked: Timestamp,
 }
@@ -95,10 +173,12 @@ pub(crate) async fn drive(parts: Arc<Parts>, id: RunId, cell: Arc<Cell>) {
         attempts: BTreeMap::new(),
         work: FuturesUnordered::new(),
         fetching: false,
-        fetched: None,
-        pending: Vec::new(),
+        reading: BTreeSet::new(),
+        pending: Pending::default(),
+        known: None,
         unplaced: Vec::new(),
         waits: BTreeMap::new(),
+        wake: None,
         looked: parts.clock.now(),
     };
     driver.run().await;
@@ -115,20 +195,15 @@ impl Driver {
                     self.drop_unused_bundle().await;
                     break;
                 }
-                Ok(Step::Go {
-                    start,
-                    resume,
-                    fetch,
-                    unplaced,
-                }) => {
-                    self.pending.clear();
-                    self.fetched = None;
-                    if let Err(error) = self.begin(start, resume, fetch).await {
+                Ok(Step::Go(next)) => {
+                    self.pending = Pending::default();
+                    let ask = next.ask;
+                    if let Err(error) = self.begin(*next).await {
                         tracing::warn!(run = %self.id, %error, "a run could not be looked at");
                         self.parts.clock.sleep(BACKOFF).await;
                     }
-                    if let Err(error) = self.note_waits(unplaced).await {
-                        tracing::warn!(run = %self.id, %error, "it is not known who could take a stage");
+                    if ask {
+                        continue;
                     }
                 }
                 Err(Error::NotFound(_)) => break,
@@ -147,15 +222,15 @@ impl Driver {
     async fn advance(&mut self) -> Result<Step> {
         let effective = self.effective().await?;
         let parts = self.parts.clone();
-        let live: BTreeSet<usize> = self.attempts.keys().copied().collect();
-        let (pending, fetched) = (&self.pending, &self.fetched);
-        let fetching = self.fetching;
+        let live = self.live();
+        let (pending, known) = (&self.pending, &self.known);
+        let (fetching, reading) = (self.fetching, &self.reading);
         let unfit = self.unfit(effective.as_ref());
         let step = parts.ledger.change(self.id, |draft| {
             if draft.state().phase.status().is_terminal() || draft.head.owner != parts.id {
                 return Ok(Step::Over);
             }
-            match fetched {
+            match &pending.fetched {
                 Some(Ok(found)) => write_fetched(draft, found)?,
                 Some(Err(failure)) => {
                     let text = failure.message.clone();
@@ -165,49 +240,57 @@ impl Driver {
                 }
                 None => {}
             }
-            for report in pending {
-                write(draft, report)?;
-            }
+            pending.write(draft)?;
             if draft.state().cancel_requested_at.is_some() {
                 cancel_attempts(draft, &live)?;
                 cancel_live_jobs(draft)?;
             }
-            for (index, failure) in &unfit {
-                give_up(draft, *index, failure)?;
+            for (unit, check) in &unfit {
+                give_up(draft, *unit, check)?;
             }
-            let resume = orphans(draft, &live);
+            let mut next = Next::default();
+            for (index, since) in orphans(draft, &live) {
+                match replay(draft, index) {
+                    Replay::Safe => next.resume.push((index, since)),
+                    Replay::Once => lose(draft, index, &parts.settings)?,
+                }
+            }
             let active = live
                 .iter()
                 .copied()
                 .filter(|&i| !draft.state().stages[i].phase.status().is_terminal());
-            let plan = settle(draft, &active.collect(), &parts.settings)?;
+            let plan = settle_knowing(draft, &active.collect(), &parts.settings, known.as_ref())?;
             if draft.state().phase.status().is_terminal() {
                 return Ok(Step::Over);
             }
-            if plan.fetch && !fetching {
+            next.fetch = plan.fetch && !fetching;
+            if next.fetch {
                 draft.apply(Transition::FetchStarted { at: draft.now })?;
             }
-            let mut unplaced = waiting(draft);
-            let mut start = Vec::new();
-            for index in plan.start {
-                match draft.definition.stages[index].executor.clone().work() {
-                    Work::Engine(_) => start.push(index),
-                    Work::Pool(swarm) => {
-                        unplaced.push(index);
-                        enqueue(draft, &parts, index, swarm, effective.as_ref())?;
-                    }
-                }
+            next.unplaced = waiting(draft);
+            for unit in plan.start {
+                next.start(draft, &parts, unit, effective.as_ref())?;
             }
-            Ok(Step::Go {
-                start,
-                resume,
-                fetch: plan.fetch && !fetching,
-                unplaced,
-            })
+            let idle = |index: &usize| !reading.contains(index);
+            next.fan_out = plan.fan_out.into_iter().filter(idle).collect();
+            next.gather = plan.gather.into_iter().filter(idle).collect();
+            (next.wake, next.ask) = (plan.wake, plan.ask);
+            Ok(Step::Go(Box::new(next)))
         });
         let step = step.await?;
         self.drop_ended();
         Ok(step)
+    }
+
+    /// Attempts that run here; one whose end is about to be written makes room for the next.
+    fn live(&self) -> BTreeSet<usize> {
+        let reports = self.pending.reports.iter();
+        let ended: BTreeSet<usize> = reports.filter(|r| r.end.is_some()).map(|r| r.index).collect();
+        self.attempts
+            .keys()
+            .copied()
+            .filter(|index| !ended.contains(index))
+            .collect()
     }
 
     /// Config as the run's project sees it, when a stage is still to be placed.
@@ -215,7 +298,8 @@ impl Driver {
         let look = self.parts.ledger.look(self.id, |loaded| {
             let stages = loaded.definition.stages.iter().zip(&loaded.head.state.stages);
             let mut unplaced = stages.filter(|(stage, state)| {
-                matches!(stage.executor.work(), Work::Pool(_)) && matches!(state.phase, StagePhase::Queued { .. })
+                let waits = matches!(state.phase, StagePhase::Queued { .. }) || has_waiting_area(state);
+                waits && matches!(stage.executor.work(), Work::Pool(_))
             });
             unplaced.next().is_some().then_some(loaded.head.project)
         });
@@ -226,8 +310,8 @@ impl Driver {
     }
 
     /// Notes since when nothing fits the stages that wait. Behind a worker that fits and is busy a stage waits on.
-    async fn note_waits(&mut self, unplaced: Vec<usize>) -> Result<()> {
-        self.waits.retain(|index, _| unplaced.contains(index));
+    async fn note_waits(&mut self, unplaced: Vec<Unit>) -> Result<()> {
+        self.waits.retain(|unit, _| unplaced.contains(unit));
         self.unplaced = unplaced;
         if self.unplaced.is_empty() {
             return Ok(());
@@ -239,8 +323,8 @@ impl Driver {
         let (definition, project) = look.await?;
         let effective = self.parts.config.effective(project).await?;
         let (now, settings) = (self.parts.clock.now(), &self.parts.settings);
-        for &index in &self.unplaced {
-            let Work::Pool(swarm) = definition.stages[index].executor.work() else {
+        for &unit in &self.unplaced {
+            let Work::Pool(swarm) = definition.stages[unit.stage].executor.work() else {
                 continue;
             };
             let needs = needs_of(swarm, project, &effective, settings);
@@ -250,21 +334,21 @@ impl Driver {
                     .missing(&needs, project, now, settings.worker_offline)
                     .is_none()
             }) {
-                self.waits.remove(&index);
+                self.waits.remove(&unit);
             } else {
-                self.waits.entry(index).or_insert(now);
+                self.waits.entry(unit).or_insert(now);
             }
         }
         Ok(())
     }
 
-    /// Stages for which no worker that fits has been online for the grace.
-    fn unfit(&self, effective: Option<&Effective>) -> Vec<(usize, UnfitCheck)> {
+    /// Stages and areas for which no worker that fits has been online for the grace.
+    fn unfit(&self, effective: Option<&Effective>) -> Vec<(Unit, UnfitCheck)> {
         let (now, grace) = (self.parts.clock.now(), self.parts.settings.no_worker_grace);
         let due = self.waits.iter().filter(|(_, since)| now.since(**since) >= grace);
-        due.filter_map(|(index, _)| {
+        due.filter_map(|(unit, _)| {
             Some((
-                *index,
+                *unit,
                 UnfitCheck {
                     effective: effective?.clone(),
                     parts: self.parts.clone(),
@@ -276,7 +360,7 @@ impl Driver {
 
     /// Ends of attempts that were written are forgotten; attempts that a cancel ended are stopped.
     fn drop_ended(&mut self) {
-        for report in &self.pending {
+        for report in &self.pending.reports {
             match (&report.end, self.attempts.get_mut(&report.index)) {
                 (Some(_), _) => {
                     self.attempts.remove(&report.index);
@@ -287,27 +371,104 @@ impl Driver {
         }
     }
 
-    async fn begin(&mut self, start: Vec<usize>, resume: Vec<(usize, Timestamp)>, fetch: bool) -> Result<()> {
+    async fn begin(&mut self, next: Next) -> Result<()> {
         let now = self.parts.clock.now();
-        for index in start {
-            self.start(index, now, false).await?;
+        for (index, recorded) in next.start {
+            self.start(index, now, recorded).await?;
         }
-        for (index, since) in resume {
+        for (index, since) in next.resume {
             self.start(index, since, true).await?;
         }
-        if fetch {
+        if next.fetch {
             self.start_fetch().await?;
+        }
+        for index in next.fan_out {
+            self.start_map(index).await?;
+        }
+        for index in next.gather {
+            self.start_gather(index).await?;
+        }
+        self.wake = next.wake;
+        if next.ask {
+            self.known = Some(self.learn().await?);
+        }
+        if let Err(error) = self.note_waits(next.unplaced).await {
+            tracing::warn!(run = %self.id, %error, "it is not known who could take a stage");
         }
         Ok(())
     }
 
-    async fn start(&mut self, index: usize, started: Timestamp, recorded: bool) -> Result<()> {
+    /// Reads which artifacts there are. The state is looked at first: of a stage that had ended by then, all are there.
+    async fn learn(&mut self) -> Result<KnownArtifacts> {
         let look = self.parts.ledger.look(self.id, |loaded| {
-            let stage = &loaded.definition.stages[index];
-            (stage.executor.clone(), stage.timeout, loaded.head.state.bundle.clone())
+            let stages = loaded.head.state.stages.iter().enumerate();
+            let ended = stages.filter(|(_, stage)| stage.phase.status().is_terminal());
+            ended.map(|(index, _)| index).collect()
         });
-        let (executor, timeout, bundle) = look.await?;
-        let timeout = timeout.unwrap_or(self.parts.settings.stage_timeout);
+        let ended = look.await?;
+        let own = left(&self.parts, self.id).await?.into_iter();
+        let own = own.filter(|artifact| artifact.substage.is_none());
+        let names = own.filter_map(|artifact| Some((usize::try_from(artifact.stage).ok()?, artifact.name)));
+        Ok(KnownArtifacts {
+            ended,
+            names: names.collect(),
+        })
+    }
+
+    async fn start_map(&mut self, index: usize) -> Result<()> {
+        let look = self.parts.ledger.look(self.id, |loaded| loaded.definition.clone());
+        let (definition, parts, id) = (look.await?, self.parts.clone(), self.id);
+        self.reading.insert(index);
+        let work = async move {
+            let read = read_map(&parts, id, &definition, index).await;
+            if read.is_err() {
+                parts.clock.sleep(BACKOFF).await;
+            }
+            Ended::Map(index, read)
+        };
+        self.work.push(work.boxed());
+        Ok(())
+    }
+
+    async fn start_gather(&mut self, index: usize) -> Result<()> {
+        let look = self.parts.ledger.look(self.id, |loaded| {
+            (loaded.definition.clone(), loaded.head.state.bundle.clone())
+        });
+        let ((definition, bundle), parts, id) = (look.await?, self.parts.clone(), self.id);
+        self.reading.insert(index);
+        let work = async move {
+            let gathered = gather(&parts, id, &definition, index, bundle).await;
+            if gathered.is_err() {
+                parts.clock.sleep(BACKOFF).await;
+            }
+            Ended::Gather(index, gathered)
+        };
+        self.work.push(work.boxed());
+        Ok(())
+    }
+
+    async fn start(&mut self, index: usize, started: Timestamp, recorded: bool) -> Result<()> {
+        let (settings, clock) = (&self.parts.settings, self.parts.clock.clone());
+        let look = self.parts.ledger.look(self.id, |loaded| {
+            let limits = loaded.limits(Unit::stage(index), settings, started);
+            let executor = loaded.definition.stages[index].executor.clone();
+            let number = match loaded.head.state.stages[index].phase {
+                StagePhase::Queued { attempts, .. } => attempts.saturating_add(1),
+                StagePhase::Running { attempt, .. } | StagePhase::Ended { attempt, .. } => attempt,
+            };
+            (executor, limits.timeout, loaded.head.state.bundle.clone(), number)
+        });
+        let (executor, timeout, bundle, number) = look.await?;
+        let Work::Engine(work) = executor.work() else {
+            return Err(Error::internal("a pool stage was started in the engine"));
+        };
+        let timeout = work.timeout().map_or(timeout, |own| own.min(timeout));
+        let left = started.plus(timeout).since(clock.now());
+        let cut_off = match work.replay() {
+            Replay::Safe => left,
+            // A program is asked to end first, and what it left is kept.
+            Replay::Once => left + settings.cancel_grace + LATE,
+        };
         let (sink, stop) = (StageSink::default(), CancellationToken::new());
         let open = |bundle: BundleRef| -> Result<Box<dyn OpenBundle>> {
             Ok(Box::new(BlobBundle {
@@ -318,21 +479,23 @@ impl Driver {
         };
         let context = StageContext {
             bundle: bundle.map(open).transpose()?,
-            clock: self.parts.clock.clone(),
+            clock: clock.clone(),
             sink: sink.clone(),
-            artifact_cap: self.parts.settings.artifact_cap,
+            host: self.parts.host.clone().filter(|_| settings.allow_shell),
+            timeout: left,
+            grace: settings.cancel_grace,
+            artifact_cap: settings.artifact_cap,
         };
         self.attempts.insert(
             index,
             Attempt {
+                number,
                 started,
                 sink,
                 recorded,
                 stop: stop.clone(),
             },
         );
-        let clock = self.parts.clock.clone();
-        let left = started.plus(timeout).since(clock.now());
         let work = async move {
             let Work::Engine(work) = executor.work() else {
                 let failure = Failure::new(FailureCode::Internal, "a pool stage was started in the engine");
@@ -342,7 +505,7 @@ impl Driver {
                 biased;
                 () = stop.cancelled() => StageOutcome::Cancelled,
                 outcome = work.run(&context) => outcome,
-                () = clock.sleep(left) => {
+                () = clock.sleep(cut_off) => {
                     let message = format!("longer than its {} s", timeout.as_secs());
                     StageOutcome::Failed(Failure::new(FailureCode::Timeout, message))
                 }
@@ -398,7 +561,7 @@ impl Driver {
                 attempt.stop.cancel();
             }
             if self.fetching {
-                // What is fetching is dropped with its temporary folder.
+                // What is fetching is dropped with its temporary folder; nothing else runs before it.
                 self.work.clear();
                 self.fetching = false;
             }
@@ -418,7 +581,14 @@ impl Driver {
         let due = self.waits.values().map(|since| since.plus(grace).since(now).max(FOLD));
         let place = (!self.unplaced.is_empty()).then_some(RETRY);
         let look = self.looked.plus(LOOK).since(now).max(FOLD);
-        flush.chain(due).chain(place).chain([look]).min().unwrap_or(look)
+        let wake = self.wake.map(|wake| wake.since(now).max(Duration::from_millis(1)));
+        flush
+            .chain(due)
+            .chain(place)
+            .chain(wake)
+            .chain([look])
+            .min()
+            .unwrap_or(look)
     }
 
     /// Takes what attempts have found, to be written with the next change.
@@ -432,7 +602,19 @@ impl Driver {
                 }
                 Ended::Fetch(result) => {
                     self.fetching = false;
-                    self.fetched = Some(*result);
+                    self.pending.fetched = Some(*result);
+                }
+                Ended::Map(index, Ok(map)) => {
+                    self.reading.remove(&index);
+                    self.pending.maps.push((index, map));
+                }
+                Ended::Gather(index, Ok(gathered)) => {
+                    self.reading.remove(&index);
+                    self.pending.gathered.push((index, gathered));
+                }
+                Ended::Map(index, Err(error)) | Ended::Gather(index, Err(error)) => {
+                    self.reading.remove(&index);
+                    tracing::warn!(run = %self.id, index, %error, "areas of a stage could not be read; trying again");
                 }
             }
         }
@@ -442,21 +624,21 @@ impl Driver {
             let findings = attempt.sink.take();
             let due = attempt.recorded || now.since(attempt.started) >= FOLD;
             if end.is_some() || (due && (!attempt.recorded || !findings.is_empty())) {
-                taken.push((*index, attempt.started, findings, end));
+                taken.push((*index, (attempt.number, attempt.started), findings, end));
             } else {
                 attempt.sink.put_back(findings);
             }
         }
-        for (index, started, findings, end) in taken {
-            let report = self.report(index, started, findings, end).await;
-            self.pending.push(report);
+        for (index, attempt, findings, end) in taken {
+            let report = self.report(index, attempt, findings, end).await;
+            self.pending.reports.push(report);
         }
     }
 
     async fn report(
         &mut self,
         index: usize,
-        started: Timestamp,
+        (attempt, started): (u32, Timestamp),
         findings: Findings,
         mut end: Option<(Timestamp, StageOutcome)>,
     ) -> StageReport {
@@ -472,6 +654,7 @@ impl Driver {
         }
         StageReport {
             index,
+            attempt,
             started,
             lines: findings.lines,
             progress: findings.progress,
@@ -508,7 +691,9 @@ impl Driver {
 
     /// A bundle that was fetched and is not the run's, because the run ended or was handed on meanwhile, is deleted.
     async fn drop_unused_bundle(&mut self) {
-        let Some(Ok(found)) = self.fetched.take() else { return };
+        let Some(Ok(found)) = self.pending.fetched.take() else {
+            return;
+        };
         let kept = self
             .parts
             .ledger
@@ -550,6 +735,20 @@ struct BlobBundle {
 impl OpenBundle for BlobBundle {
     async fn open(&self) -> Result<ByteStream, BlobError> {
         Ok(self.opens.open(self.blobs.get(&self.key, None).await?))
+    }
+}
+
+/// The fetched sources of a run: a plain tar.
+pub(super) async fn open_bundle(parts: &Parts, run: RunId, bundle: &BundleRef) -> Result<ByteStream> {
+    let opens = bundle_key(parts, run, bundle)?;
+    Ok(opens.open(parts.blobs.get(&bundle.key, None).await?))
+}
+
+/// Whether an engine stage may be run again after a crash.
+fn replay(draft: &Draft<'_>, index: usize) -> Replay {
+    match draft.definition.stages[index].executor.work() {
+        Work::Engine(work) => work.replay(),
+        Work::Pool(_) => Replay::Once,
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, project: ProjectId, inputs:
         .as_ref()
         .ok_or_else(|| failed("this engine was built without sources".into()))?;
     let sources = stored_sources(parts, inputs).map_err(failed)?;
+    // Sources are never stored without it; what lost it must not read more than its submitter might.
+    let folders = inputs.folders.as_ref();
+    let folders = folders.ok_or_else(|| failed("the stored sources do not say whose they are".into()))?;
     let folder = work_folder(parts).map_err(|error| failed(format!("no folder to fetch to: {}", error.kind())))?;
     let tree = folder.path().join("tree");
     let mut resolved = Vec::with_capacity(sources.len());
@@ -44,7 +47,8 @@ pub(super) async fn fetch(parts: &Parts, run: RunId, project: ProjectId, inputs:
         };
         let pin = pin(inputs, &sources, index);
         let key = key(parts, project, source).await?;
-        let found = one(&**fetcher, source, key.as_ref(), pin, &inputs.folders, &into).await?;
+        let how = How { pin, folders };
+        let found = one(&**fetcher, source, key.as_ref(), how, &into).await?;
         lines.push(format!("{}: {}", source.label, found.as_str()));
         resolved.push(found);
     }
@@ -84,16 +88,21 @@ fn pin<'a>(inputs: &'a Inputs, sources: &[Source], index: usize) -> Option<&'a s
     inputs.sha.as_deref().filter(|_| only)
 }
 
+/// How a source is fetched.
+struct How<'a> {
+    pin: Option<&'a str>,
+    folders: &'a FolderScope,
+}
+
 async fn one(
     fetcher: &dyn SourceFetch,
     source: &Source,
     key: Option<&SourceKey>,
-    pin: Option<&str>,
-    folders: &FolderScope,
+    how: How<'_>,
     into: &Path,
 ) -> Result<Resolved, Failure> {
     fetcher
-        .fetch(source, key, pin, folders, into)
+        .fetch(source, key, how.pin, how.folders, into)
         .await
         .map_err(|error| Failure::new(error.failure_code(), format!("source {}: {error}", source.label)))
 }

@@ -1,37 +1,34 @@
-//! Stages that go to the pool: into the line, and out of it again when nothing comes that could take them.
+//! Stages and areas that go to the pool: into the line, and out of it again when nothing comes that could take them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::advance::settle;
+use super::advance::{end_at, settle};
 use super::{Draft, Parts};
 use crate::config::Effective;
 use crate::error::Result;
 use crate::id::JobId;
 use crate::pool::{JobChange, NewJob, Unplaced, needs_of};
 use crate::runs::executors::{Swarm, Work};
-use crate::runs::{Failure, FailureCode, StageEvent, StageOutcome, StagePhase, Transition};
+use crate::runs::{Failure, FailureCode, StageEvent, StageOutcome, StagePhase, Transition, Unit};
 
-/// Decides, inside a change, whether a stage that waited for the grace is given up.
+/// Decides, inside a change, whether what waited for the grace is given up.
 pub(super) struct UnfitCheck {
     pub(super) effective: Effective,
     pub(super) parts: Arc<Parts>,
 }
 
-/// Stages whose job waits in line.
-pub(super) fn waiting(draft: &Draft<'_>) -> Vec<usize> {
-    let stages = draft.state().stages.iter().enumerate();
-    stages
-        .filter(|(_, s)| matches!(s.phase, StagePhase::Queued { job: Some(_), .. }))
-        .map(|(i, _)| i)
-        .collect()
+/// Stages and areas whose job waits in line.
+pub(super) fn waiting(draft: &Draft<'_>) -> Vec<Unit> {
+    let in_line = |(_, phase): &(Unit, &StagePhase)| matches!(phase, StagePhase::Queued { job: Some(_), .. });
+    draft.state().units().filter(in_line).map(|(unit, _)| unit).collect()
 }
 
-/// Puts a pool stage in line, unless its harness is not there: then it is looked at again.
+/// Puts a pool stage, or an area of it, in line, unless its harness is not there: then it is looked at again.
 pub(super) fn enqueue(
     draft: &mut Draft<'_>,
     parts: &Parts,
-    index: usize,
+    unit: Unit,
     swarm: &Swarm,
     effective: Option<&Effective>,
 ) -> Result<()> {
@@ -40,26 +37,20 @@ pub(super) fn enqueue(
         Ok(needs) => needs,
         Err(Unplaced::Later(_)) => return Ok(()),
         Err(Unplaced::Never(failure)) => {
-            let event = StageEvent::End {
-                at: draft.now,
-                outcome: StageOutcome::Failed(failure),
-            };
-            draft.apply(Transition::Stage { index, event })?;
+            end_at(draft, unit, draft.now, StageOutcome::Failed(failure))?;
             settle(draft, &BTreeSet::new(), &parts.settings)?;
             return Ok(());
         }
     };
     let id = JobId::mint(&*parts.clock, &*parts.entropy);
-    draft.apply(Transition::Stage {
-        index,
-        event: StageEvent::Enqueue { job: id },
-    })?;
+    draft.apply(Transition::unit(unit, StageEvent::Enqueue { job: id }))?;
+    let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
     draft.job(JobChange::Enqueue(NewJob {
         id,
         run: draft.run(),
         project: draft.head.project,
-        stage: u32::try_from(index).unwrap_or(u32::MAX),
-        area: None,
+        stage: number(unit.stage),
+        area: unit.area.map(number),
         needs,
         enqueued_at: draft.now,
         project_limit: parts.settings.project_max_parallel,
@@ -67,12 +58,13 @@ pub(super) fn enqueue(
     Ok(())
 }
 
-/// Fails a stage for which nothing that fits was online for the grace; does nothing when something fits now.
-pub(super) fn give_up(draft: &mut Draft<'_>, index: usize, check: &UnfitCheck) -> Result<()> {
-    let StagePhase::Queued { job, .. } = draft.state().stages[index].phase else {
+/// Fails what nothing that fits was online for during the grace; does nothing when something fits now.
+pub(super) fn give_up(draft: &mut Draft<'_>, unit: Unit, check: &UnfitCheck) -> Result<()> {
+    let Some(StagePhase::Queued { job, .. }) = draft.state().phase_of(unit) else {
         return Ok(());
     };
-    let executor = draft.definition.stages[index].executor.clone();
+    let job = *job;
+    let executor = draft.definition.stages[unit.stage].executor.clone();
     let Work::Pool(swarm) = executor.work() else {
         return Ok(());
     };
@@ -83,7 +75,7 @@ pub(super) fn give_up(draft: &mut Draft<'_>, index: usize, check: &UnfitCheck) -
             .presence
             .missing(&needs, draft.head.project, draft.now, parts.settings.worker_offline)
             .map(|missing| {
-                let key = draft.definition.key(index);
+                let key = draft.definition.key(unit.stage);
                 Failure::new(
                     FailureCode::NoCapableWorker,
                     crate::preflight::no_capable_worker_message(key, &missing),
@@ -94,10 +86,5 @@ pub(super) fn give_up(draft: &mut Draft<'_>, index: usize, check: &UnfitCheck) -
     if let Some(job) = job {
         draft.job(JobChange::End(job));
     }
-    let event = StageEvent::End {
-        at: draft.now,
-        outcome: StageOutcome::Failed(failure),
-    };
-    draft.apply(Transition::Stage { index, event })?;
-    Ok(())
+    end_at(draft, unit, draft.now, StageOutcome::Failed(failure))
 }

@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 
 use super::Draft;
+use super::advance::{conclude, end_at};
 use super::fetch::Fetched;
 use crate::artifacts::Artifact;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::logs::{LogLine, LogSource, LogStream};
 use crate::runs::executors::FoundLine;
-use crate::runs::{Progress, StageEvent, StageOutcome, StagePhase, Transition};
+use crate::runs::{Progress, StageEvent, StageOutcome, StagePhase, Transition, Unit};
 
 /// What is to be written of an attempt.
 pub(super) struct StageReport {
     pub(super) index: usize,
+    /// Number of the attempt.
+    pub(super) attempt: u32,
     pub(super) started: Timestamp,
     pub(super) lines: Vec<FoundLine>,
     pub(super) progress: Option<Progress>,
@@ -48,7 +51,14 @@ fn logged(found: &FoundLine, stage: &str) -> LogLine {
 /// Writes what an attempt has found, unless its stage was ended meanwhile.
 pub(super) fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
     let index = report.index;
-    if draft.state().stages[index].phase.status().is_terminal() {
+    let phase = &draft.state().stages[index].phase;
+    let later = match phase {
+        StagePhase::Queued { attempts, .. } => *attempts >= report.attempt,
+        StagePhase::Running { attempt, .. } => *attempt != report.attempt,
+        StagePhase::Ended { .. } => true,
+    };
+    if later {
+        // What was to be written is, though the store could not say so, or is overtaken.
         return Ok(());
     }
     if matches!(draft.state().stages[index].phase, StagePhase::Queued { .. }) {
@@ -69,11 +79,7 @@ pub(super) fn write(draft: &mut Draft<'_>, report: &StageReport) -> Result<()> {
         draft.artifact(artifact.clone());
     }
     if let Some((at, outcome)) = &report.end {
-        let event = StageEvent::End {
-            at: *at,
-            outcome: outcome.clone(),
-        };
-        draft.apply(Transition::Stage { index, event })?;
+        conclude(draft, Unit::stage(index), *at, outcome.clone())?;
     }
     Ok(())
 }
@@ -83,11 +89,7 @@ pub(super) fn cancel_attempts(draft: &mut Draft<'_>, live: &BTreeSet<usize>) -> 
     for &index in live {
         let phase = &draft.state().stages[index].phase;
         if matches!(phase, StagePhase::Running { job: None, .. }) {
-            let event = StageEvent::End {
-                at: draft.now,
-                outcome: StageOutcome::Cancelled,
-            };
-            draft.apply(Transition::Stage { index, event })?;
+            end_at(draft, Unit::stage(index), draft.now, StageOutcome::Cancelled)?;
         }
     }
     Ok(())
@@ -97,7 +99,7 @@ pub(super) fn cancel_attempts(draft: &mut Draft<'_>, live: &BTreeSet<usize>) -> 
 pub(super) fn orphans(draft: &Draft<'_>, live: &BTreeSet<usize>) -> Vec<(usize, Timestamp)> {
     let stages = draft.state().stages.iter().enumerate();
     stages
-        .filter(|(index, _)| !live.contains(index))
+        .filter(|(index, stage)| !live.contains(index) && stage.areas.is_empty())
         .filter_map(|(index, stage)| match stage.phase {
             StagePhase::Running { job: None, since, .. } => Some((index, since)),
             _ => None,

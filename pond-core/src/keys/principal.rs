@@ -1,40 +1,37 @@
-//! A caller whose token was found good. A new kind of caller is a variant, and [`super::may`] asks what it may do.
+//! Who calls.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use super::KeyScope;
+use super::{Action, KeyScopes, Refused, may};
 use crate::id::{KeyId, ProjectId};
 use crate::projects::Slug;
 use crate::scope::Scope;
 use crate::sources::FolderScope;
 
-/// A caller.
+/// A caller that is known. People with roles become further variants; [`may`] then asks for their rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
     /// The service token: all projects, all of admin.
     Service,
-    /// A project's key.
-    Key(Arc<KeyHolder>),
+    /// A project's API key.
+    Key(KeyHolder),
 }
 
-/// What a key says of its holder.
+/// Whoever holds a key that is good now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyHolder {
     /// The key.
     pub id: KeyId,
     /// Its name.
     pub name: String,
-    /// The one project it may touch.
+    /// The one project that it opens.
     pub project: ProjectId,
     /// That project's short name.
     pub slug: Slug,
-    /// What it may do there.
-    pub scopes: BTreeSet<KeyScope>,
+    /// As far as these go.
+    pub scopes: KeyScopes,
 }
 
 impl Principal {
-    /// The records it may see.
+    /// All that it may know of.
     pub fn scope(&self) -> Scope {
         match self {
             Self::Service => Scope::Org,
@@ -42,11 +39,28 @@ impl Principal {
         }
     }
 
-    /// Whether it is admin of everything.
-    pub fn is_admin(&self) -> bool {
+    /// What a list shows it: the project it names, or all that it may know of.
+    ///
+    /// # Errors
+    /// [`Refused::OutOfSight`] when it names a project that is not its own, whether there is one or not.
+    pub fn scope_of(&self, named: Option<ProjectId>) -> Result<Scope, Refused> {
+        let asked = named.map_or(self.scope(), Scope::Project);
+        may(self, Action::Identify, asked).map(|()| asked)
+    }
+
+    /// Where a create goes: the project it names, else its own; none when it has none of its own.
+    ///
+    /// # Errors
+    /// As [`Principal::scope_of`].
+    pub fn project_of(&self, named: Option<ProjectId>) -> Result<Option<ProjectId>, Refused> {
+        self.scope_of(named).map(Scope::project)
+    }
+
+    /// As the audit log names it.
+    pub fn actor(&self) -> String {
         match self {
-            Self::Service => true,
-            Self::Key(_) => false,
+            Self::Service => "service".into(),
+            Self::Key(key) => format!("key:{}", key.id),
         }
     }
 
@@ -56,16 +70,8 @@ impl Principal {
             Self::Service => FolderScope::Root,
             Self::Key(key) => FolderScope::Project {
                 id: key.project,
-                slug: Some(key.slug.to_string()),
+                slug: Some(key.slug.as_str().to_owned()),
             },
-        }
-    }
-
-    /// As the audit log names it.
-    pub fn actor(&self) -> String {
-        match self {
-            Self::Service => "service".into(),
-            Self::Key(key) => format!("key:{}", key.id),
         }
     }
 }

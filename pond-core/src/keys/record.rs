@@ -1,40 +1,38 @@
-//! The record of a key. The token itself is in no record: its hash is, and only in what is written.
+//! The record of an API key.
 
-use std::collections::BTreeSet;
-
-use super::KeyScope;
+use super::KeyScopes;
 use crate::clock::Timestamp;
 use crate::id::{KeyId, ProjectId};
+use crate::projects::Slug;
 
-/// What every key's token begins with.
-pub const KEY_PREFIX: &str = "pond_pk_";
-
-/// A key.
+/// A key as it is stored: nothing here opens anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
     /// The key.
     pub id: KeyId,
-    /// The one project it may touch.
+    /// The one project that it opens.
     pub project: ProjectId,
     /// Its name for people.
     pub name: String,
-    /// How its token begins: enough to know it again, far too little to guess it.
+    /// How its token begins, so that a holder can tell which one it is.
     pub prefix: String,
+    /// SHA-256 of its token.
+    pub hash: [u8; 32],
     /// What it may do.
-    pub scopes: BTreeSet<KeyScope>,
+    pub scopes: KeyScopes,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it ceases to work.
+    /// From when on it opens nothing.
     pub expires_at: Option<Timestamp>,
-    /// When it was last used, give or take a minute.
+    /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
 }
 
-/// A key to be written.
+/// A key whose project is there, with that project's short name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewKey {
+pub struct KeyOfProject {
     /// The key.
     pub key: ApiKey,
-    /// SHA-256 of its token.
-    pub hash: [u8; 32],
+    /// Short name of its project.
+    pub slug: Slug,
 }

@@ -1,15 +1,11 @@
-//! Keys, as callers see them: made and shown once, listed, revoked; and whose token a token is.
+//! Keys, as admins and callers see them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use super::{ApiKey, KEY_PREFIX, KeyHolder, KeyScope, NewKey, Principal};
+use super::{ApiKey, KeyHolder, KeyOfProject, KeyScope, KeyScopes, Principal};
 use crate::body::{Faults, Object};
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
@@ -20,12 +16,16 @@ use crate::projects::{Projects, Slug};
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::store::SharedStore;
+use crate::token;
 
-/// How coarsely the last use of a key is known.
-const USE_GRAIN: Duration = Duration::from_secs(60);
-/// Characters of a token that its record shows: the prefix and 24 of 256 random bits.
-const SHOWN: usize = KEY_PREFIX.len() + 4;
-const MAX_NAME: usize = 200;
+/// What every key's token begins with.
+const PREFIX: &str = "pond_pk_";
+/// Characters after it that are kept and shown: 32 of the token's 256 bits.
+const SHOWN: usize = 8;
+/// Hexadecimal digits after it.
+const DIGITS: usize = 64;
+/// A use is noted at most once in so many microseconds.
+const NOTED: i64 = 60_000_000;
 
 /// Keys.
 #[derive(Clone)]
@@ -36,28 +36,27 @@ pub struct Keys {
     projects: Projects,
 }
 
-/// A key that was just made, with the token that is never shown again.
-#[derive(Debug, Clone)]
-pub struct IssuedKey {
-    /// The key.
+/// A key that was just made. Its token is nowhere else.
+#[derive(Debug)]
+pub struct MintedKey {
+    /// The record.
     pub key: ApiKey,
-    /// Its token.
+    /// The token, to be told once.
     pub token: Secret,
 }
 
-/// The fields of a request body.
+/// What a body asks for.
 struct Wanted {
-    place: Place,
+    owner: Owner,
     name: String,
-    scopes: BTreeSet<KeyScope>,
+    scopes: KeyScopes,
     expires_at: Option<Timestamp>,
 }
 
-/// How a body names the project.
-enum Place {
+enum Owner {
     Default,
-    Project(ProjectId),
-    Org(String),
+    Id(ProjectId),
+    Slug(Slug),
 }
 
 impl Keys {
@@ -75,83 +74,39 @@ impl Keys {
         }
     }
 
-    /// Makes a key from a request body. A project id that was never seen makes its project.
+    /// Makes a key from a request body. Durable on return.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with all faults; [`Error::NotFound`] for an org that is not there.
-    pub async fn create(&self, body: &Value) -> Result<IssuedKey> {
-        let wanted = self.read(body)?;
-        let project = match wanted.place {
-            Place::Default => self.projects.default_project(),
-            Place::Project(id) => self.projects.ensure(id).await?,
-            Place::Org(slug) => self.org(&slug).await?,
-        };
-        let token = Secret::new(format!(
-            "{KEY_PREFIX}{}",
-            URL_SAFE_NO_PAD.encode(self.entropy.draw::<32>())
-        ));
+    /// [`Error::Invalid`] with all that is wrong; [`Error::NotFound`] when it names an org that is not there.
+    pub async fn create(&self, body: &Value) -> Result<MintedKey> {
+        // The whole body first: what is refused leaves no project behind.
+        let Wanted {
+            owner,
+            name,
+            scopes,
+            expires_at,
+        } = self.read(body)?;
+        let project = self.owner(owner).await?;
+        let token = token::make(PREFIX, &*self.entropy);
         let key = ApiKey {
             id: KeyId::mint(&*self.clock, &*self.entropy),
             project,
-            name: wanted.name,
-            prefix: token.expose().chars().take(SHOWN).collect(),
-            scopes: wanted.scopes,
+            name,
+            prefix: token.expose()[..PREFIX.len() + SHOWN].to_owned(),
+            hash: token::hash(&token),
+            scopes,
             created_at: self.clock.now(),
-            expires_at: wanted.expires_at,
+            expires_at,
             last_used_at: None,
         };
-        let new = NewKey {
-            key: key.clone(),
-            hash: hash(token.expose()),
-        };
-        if !self.store.create_key(new).await? {
+        if !self.store.add_key(key.clone()).await? {
+            // Deleted between the two calls.
             return Err(Error::NotFound("project"));
         }
-        Ok(IssuedKey { key, token })
+        Ok(MintedKey { key, token })
     }
 
-    async fn org(&self, slug: &str) -> Result<ProjectId> {
-        let slug = Slug::new(slug).map_err(|_| Error::NotFound("org"))?;
-        let project = self.store.project_by_slug(&slug).await?;
-        Ok(project.ok_or(Error::NotFound("org"))?.id)
-    }
-
-    fn read(&self, body: &Value) -> Result<Wanted> {
-        let faults = Faults::new();
-        let wanted = Object::read(body, "", &faults).and_then(|object| self.fields(object));
-        match (wanted, faults.take()) {
-            (Some(wanted), faults) if faults.is_empty() => Ok(wanted),
-            (_, faults) => Err(Error::Invalid(faults)),
-        }
-    }
-
-    fn fields(&self, mut object: Object<'_>) -> Option<Wanted> {
-        let place = place(&mut object);
-        let name = object.required_text("name").filter(|name| {
-            let fits = (1..=MAX_NAME).contains(&name.chars().count()) && !name.contains(char::is_control);
-            if !fits {
-                object.fault("name", format!("expected 1 to {MAX_NAME} characters without controls"));
-            }
-            fits
-        });
-        let scopes = scopes(&mut object);
-        let expires_at = object.text("expires_at").and_then(|text| {
-            let at = Timestamp::parse(text).ok().filter(|at| *at > self.clock.now());
-            if at.is_none() {
-                object.fault("expires_at", "expected an RFC 3339 time in the future");
-            }
-            at
-        });
-        object.close();
-        Some(Wanted {
-            place,
-            name: name?.to_owned(),
-            scopes,
-            expires_at,
-        })
-    }
-
-    /// Keys in scope, oldest first.
+    /// Keys, newest first.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -159,91 +114,151 @@ impl Keys {
         Ok(self.store.keys(scope, page).await?)
     }
 
-    /// Ends a key, at once and on every server.
+    /// Drops a key: from now on it opens nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn revoke(&self, scope: Scope, id: KeyId) -> Result<ApiKey> {
-        self.store.revoke_key(scope, id).await?.ok_or(Error::NotFound("key"))
+    pub async fn revoke(&self, scope: Scope, id: KeyId) -> Result<()> {
+        let revoked = self.store.revoke_key(scope, id).await?;
+        revoked.then_some(()).ok_or(Error::NotFound("key"))
     }
 
-    /// Whose token it is; none for one that is unknown, revoked or expired. The store is asked each time: what another
-    /// server has revoked works nowhere.
+    /// Whose token this is; none when it is unknown, revoked or expired, without a word on which.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn principal(&self, token: &str) -> Result<Option<Principal>> {
-        if !token.starts_with(KEY_PREFIX) {
+    pub async fn principal(&self, token: &Secret) -> Result<Option<Principal>> {
+        if !is_key(token.expose()) {
             return Ok(None);
         }
-        let Some(known) = self.store.key_by_hash(hash(token)).await? else {
+        let found = self.store.key_by_hash(token::hash(token)).await?;
+        let now = self.clock.now();
+        let Some(KeyOfProject { key, slug }) = found.filter(|found| found.key.expires_at.is_none_or(|at| now < at))
+        else {
             return Ok(None);
         };
-        let (key, now) = (known.key, self.clock.now());
-        if key.expires_at.is_some_and(|end| end <= now) {
-            return Ok(None);
-        }
-        if key.last_used_at.is_none_or(|used| now.since(used) >= USE_GRAIN) {
-            let grain = i64::try_from(USE_GRAIN.as_micros()).unwrap_or(i64::MAX);
-            let known_since = Timestamp::from_micros(now.micros().saturating_sub(grain));
-            if let Err(error) = self.store.touch_key(key.id, now, known_since).await {
-                tracing::warn!(key = %key.id, %error, "the use of a key could not be noted");
-            }
-        }
-        Ok(Some(Principal::Key(Arc::new(KeyHolder {
+        self.note_use(&key, now).await;
+        Ok(Some(Principal::Key(KeyHolder {
             id: key.id,
             name: key.name,
             project: key.project,
-            slug: known.slug,
+            slug,
             scopes: key.scopes,
-        }))))
+        })))
     }
-}
 
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
-fn place(object: &mut Object<'_>) -> Place {
-    let project = object.text("project_id").map(str::parse::<ProjectId>);
-    let org = object.text("org");
-    match (project, org) {
-        (Some(_), Some(_)) => {
-            object.fault("org", "goes without project_id");
-            Place::Default
+    /// A use that cannot be noted is no reason to refuse the call.
+    async fn note_use(&self, key: &ApiKey, now: Timestamp) {
+        let but_since = Timestamp::from_micros(now.micros().saturating_sub(NOTED));
+        if key.last_used_at.is_some_and(|used| used > but_since) {
+            return;
         }
-        (Some(Ok(id)), None) => Place::Project(id),
-        (Some(Err(_)), None) => {
-            object.fault("project_id", "expected a UUID");
-            Place::Default
+        if let Err(error) = self.store.touch_key(key.id, now, but_since).await {
+            tracing::warn!(%error, key = %key.id, "the use of a key could not be noted");
         }
-        (None, Some(slug)) => Place::Org(slug.to_owned()),
-        (None, None) => Place::Default,
     }
-}
 
-fn scopes(object: &mut Object<'_>) -> BTreeSet<KeyScope> {
-    let mut scopes = BTreeSet::new();
-    if object.required("scopes").is_none() {
-        return scopes;
-    }
-    let Some(names) = object.text_list("scopes") else {
-        return scopes;
-    };
-    if names.is_empty() {
-        object.fault("scopes", "name at least one");
-    }
-    for (index, name) in names.into_iter().enumerate() {
-        match KeyScope::parse(name) {
-            Some(scope) => _ = scopes.insert(scope),
-            None => {
-                let known: Vec<&str> = KeyScope::ALL.iter().map(|scope| scope.as_str()).collect();
-                let pointer = format!("{}/{index}", object.pointer("scopes"));
-                object
-                    .faults()
-                    .add(pointer, format!("is not a scope; known are {}", known.join(", ")));
+    async fn owner(&self, owner: Owner) -> Result<ProjectId> {
+        match owner {
+            Owner::Default => Ok(self.projects.default_project()),
+            Owner::Id(id) => self.projects.ensure(id).await,
+            Owner::Slug(slug) => {
+                let known = self.store.project_by_slug(&slug).await?;
+                known.map(|project| project.id).ok_or(Error::NotFound("org"))
             }
         }
     }
-    scopes
+
+    fn read(&self, body: &Value) -> Result<Wanted> {
+        let faults = Faults::new();
+        let wanted = Object::read(body, "", &faults).and_then(|object| self.wanted(object));
+        match (wanted, faults.take()) {
+            (Some(wanted), faults) if faults.is_empty() => Ok(wanted),
+            (_, faults) => Err(Error::Invalid(faults)),
+        }
+    }
+
+    fn wanted(&self, mut object: Object<'_>) -> Option<Wanted> {
+        let owner = owner(&mut object);
+        let name = object.required_text("name").filter(|name| {
+            let fits = (1..=200).contains(&name.chars().count());
+            if !fits {
+                object.fault("name", "expected 1 to 200 characters");
+            }
+            fits
+        });
+        let scopes = scopes(&mut object);
+        let expires_at = self.expiry(&mut object);
+        object.close();
+        Some(Wanted {
+            owner: owner?,
+            name: name?.to_owned(),
+            scopes: scopes?,
+            expires_at,
+        })
+    }
+
+    fn expiry(&self, object: &mut Object<'_>) -> Option<Timestamp> {
+        let text = object.text("expires_at")?;
+        let Ok(at) = Timestamp::parse(text) else {
+            object.fault("expires_at", "expected an RFC 3339 time, such as 2030-01-31T12:00:00Z");
+            return None;
+        };
+        if at <= self.clock.now() {
+            object.fault("expires_at", "is past: the key would open nothing");
+        }
+        Some(at)
+    }
+}
+
+/// The one spelling that is ever looked up.
+fn is_key(token: &str) -> bool {
+    token.strip_prefix(PREFIX).is_some_and(|digits| {
+        digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+/// A project by its id, an org by its slug, or neither.
+fn owner(object: &mut Object<'_>) -> Option<Owner> {
+    let (id, slug) = (object.text("project_id"), object.text("org"));
+    match (id, slug) {
+        (Some(_), Some(_)) => {
+            object.fault("org", "goes without project_id: name the project once");
+            None
+        }
+        (Some(id), None) => {
+            let id = id.parse().ok();
+            if id.is_none() {
+                object.fault("project_id", "expected a UUID");
+            }
+            id.map(Owner::Id)
+        }
+        (None, Some(slug)) => {
+            let slug = Slug::new(slug).ok();
+            if slug.is_none() {
+                object.fault("org", "expected the slug of a project: 1 to 63 of a-z 0-9 -");
+            }
+            slug.map(Owner::Slug)
+        }
+        (None, None) => Some(Owner::Default),
+    }
+}
+
+fn scopes(object: &mut Object<'_>) -> Option<KeyScopes> {
+    object.required("scopes")?;
+    let words = object.array("scopes")?;
+    let mut found = BTreeSet::new();
+    for (index, word) in words.iter().enumerate() {
+        if let Some(scope) = word.as_str().and_then(KeyScope::parse) {
+            found.insert(scope);
+        } else {
+            let known = KeyScope::ALL.map(KeyScope::as_str).join(", ");
+            let pointer = format!("{}/{index}", object.pointer("scopes"));
+            object.faults().add(pointer, format!("is no scope; known are {known}"));
+        }
+    }
+    if words.is_empty() {
+        object.fault("scopes", "is empty: a key needs at least one");
+    }
+    KeyScopes::new(found)
 }

@@ -2,38 +2,30 @@
 
 use async_trait::async_trait;
 
-use super::{ApiKey, NewKey};
+use super::{ApiKey, KeyOfProject};
 use crate::clock::Timestamp;
 use crate::id::KeyId;
 use crate::page::{Page, PageRequest};
-use crate::projects::Slug;
 use crate::scope::Scope;
 use crate::store::StoreError;
 
-/// A key with what must be known of its project when it is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownKey {
-    /// The key.
-    pub key: ApiKey,
-    /// Its project's short name.
-    pub slug: Slug,
-}
-
-/// Keys. Reads see every write of every server that was acknowledged before them: a revoked key is gone at once.
+/// API keys.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
-    /// Adds a key; false, without effect, where its project is not there. An id or hash that is taken is unavailable.
-    async fn create_key(&self, key: NewKey) -> Result<bool, StoreError>;
+    /// Adds a key; whether it did. It does not when the key's project is not there, or its id or hash is.
+    async fn add_key(&self, key: ApiKey) -> Result<bool, StoreError>;
 
-    /// The key whose token has this hash, as long as its project is there.
-    async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KnownKey>, StoreError>;
+    /// The key of this hash as it is now, whatever server wrote it; none when its project is gone. The one read without a
+    /// scope: the token that was hashed is what says whose it is.
+    async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KeyOfProject>, StoreError>;
 
-    /// Keys in scope, oldest first.
+    /// Keys, newest first.
     async fn keys(&self, scope: Scope, page: PageRequest<KeyId>) -> Result<Page<ApiKey, KeyId>, StoreError>;
 
-    /// Removes a key in scope, and gives it; none where there is none.
-    async fn revoke_key(&self, scope: Scope, id: KeyId) -> Result<Option<ApiKey>, StoreError>;
+    /// Drops a key for good; whether there was one in the scope. On return it opens nothing on any server.
+    async fn revoke_key(&self, scope: Scope, id: KeyId) -> Result<bool, StoreError>;
 
-    /// Says that a key was used at `at`, unless a use after `known_since` is known already.
-    async fn touch_key(&self, id: KeyId, at: Timestamp, known_since: Timestamp) -> Result<(), StoreError>;
+    /// Notes that a key was used at `at`, unless a use after `but_since` is noted already; whether it did. Racing calls with
+    /// the same times note one.
+    async fn touch_key(&self, id: KeyId, at: Timestamp, but_since: Timestamp) -> Result<bool, StoreError>;
 }

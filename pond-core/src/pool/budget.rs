@@ -1,12 +1,11 @@
 //! Budgets of running jobs, as the engine keeps them: what a job may spend, its draws, and the failure of one that crossed.
 
 use super::JobEnd;
-use crate::body::{Faults, Object};
 use crate::config::Model;
-use crate::engine::{Loaded, Parts, stale_claim};
+use crate::engine::{EngineSettings, Loaded, Parts, stale_claim};
 use crate::error::{Error, Result};
 use crate::id::RunId;
-use crate::runs::{Failure, FailureCode, Guard, Inputs};
+use crate::runs::{Failure, FailureCode, Guard};
 use crate::scope::Scope;
 use crate::usage::{Amounts, Draw, Drawn, Granted, UsageReport};
 use crate::workflow::Budget;
@@ -22,10 +21,10 @@ pub(crate) struct Binding {
 
 impl Binding {
     /// The budgets of a stage's jobs.
-    pub(crate) fn of(loaded: &Loaded, stage: usize) -> Self {
+    pub(crate) fn of(loaded: &Loaded, stage: usize, settings: &EngineSettings) -> Self {
         let own = loaded.definition.stages.get(stage);
         Self {
-            run: run_budget(&loaded.head.inputs),
+            run: loaded.head.inputs.budget(settings.default_budget_usd),
             stage: own.map(|stage| stage.budget).unwrap_or_default(),
         }
     }
@@ -46,25 +45,15 @@ impl Binding {
     }
 }
 
-/// The budget of a run, which was checked when it was submitted.
-fn run_budget(inputs: &Inputs) -> Budget {
-    let json = inputs
-        .budget
-        .as_ref()
-        .and_then(|raw| serde_json::from_str(raw.get()).ok());
-    let faults = Faults::new();
-    json.as_ref()
-        .and_then(|json| Object::read(json, "/budget", &faults))
-        .map(Budget::read)
-        .unwrap_or_default()
-}
-
 /// Draws a slice for a job of `stage` under its claim.
 ///
 /// # Errors
 /// A stale claim, or a store that does not answer.
 pub(crate) async fn draw(parts: &Parts, run: RunId, stage: usize, guard: Guard, want: Amounts) -> Result<Granted> {
-    let binding = parts.ledger.look(run, |loaded| Binding::of(loaded, stage)).await?;
+    let binding = parts
+        .ledger
+        .look(run, |loaded| Binding::of(loaded, stage, &parts.settings))
+        .await?;
     let draw = Draw {
         run,
         stage: u32::try_from(stage).map_err(|_| Error::internal("a stage beyond any definition"))?,
@@ -85,7 +74,10 @@ pub(crate) async fn judged(parts: &Parts, run: RunId, stage: usize, end: JobEnd)
     let (binding, key) = parts
         .ledger
         .look(run, |loaded| {
-            (Binding::of(loaded, stage), loaded.definition.key(stage).to_owned())
+            (
+                Binding::of(loaded, stage, &parts.settings),
+                loaded.definition.key(stage).to_owned(),
+            )
         })
         .await?;
     if !binding.bounds_models() {

@@ -10,6 +10,7 @@ use super::{Claim, JobPhase, JobRow};
 use crate::config::Owner;
 use crate::dispatch::{BundleOffer, CredentialRequest, Job};
 use crate::id::{JobId, RunId, WorkerId};
+use crate::runs::Unit;
 use crate::usage::Prices;
 
 /// What was decided when a claim was started; the job's row keeps it as JSON.
@@ -47,6 +48,14 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// What the job runs.
+    pub(crate) fn unit(&self) -> Unit {
+        Unit {
+            stage: self.stage,
+            area: self.area.and_then(|area| usize::try_from(area).ok()),
+        }
+    }
+
     /// What the store knows of a job's claim; none when it is not claimed, or its start was not written.
     pub(crate) fn of(row: &JobRow) -> Option<Self> {
         let JobPhase::Claimed { token, worker, .. } = row.phase else {

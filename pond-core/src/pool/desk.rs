@@ -18,16 +18,17 @@ use crate::config::{Model, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, JobModel, Report, SignedJob, Telemetry, Upload,
 };
-use crate::engine::{Draft, Loaded, Parts, blob_key, bundle_key, end, settle, stale_claim, take_back};
+use crate::engine::{
+    Draft, Limits, Loaded, Parts, blob_key, bundle_key, end, parsed, prompt, settle, stale_claim, take_back,
+};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{BootId, WorkerId};
 use crate::logs::LogLine;
 use crate::runs::executors::{SandboxBlock, Swarm, Work};
-use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, Transition};
+use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, StagePhase, Transition, Unit};
 use crate::scope::Scope;
 use crate::sources::BundleKey;
 use crate::usage::{Amounts, Granted, ModelCall, Prices, UsageEntry, UsageTotals};
-use crate::workflow::Budget;
 
 /// Who takes jobs.
 #[derive(Debug, Clone, Copy)]
@@ -97,14 +98,12 @@ impl Desk {
     /// Writes the start of a claimed job, or its end when what it names cannot be resolved any more.
     async fn start(&self, taker: Taker<'_>, claimed: ClaimedJob) -> Result<Option<Started>> {
         let ClaimedJob { job: row, token } = claimed;
-        let index = usize::try_from(row.stage).unwrap_or(usize::MAX);
+        let unit = Unit::of(&row);
         let (parts, settings) = (&self.parts, &self.parts.settings);
         let effective = parts.config.effective(row.project).await?;
         let look = |loaded: &Loaded| {
-            (
-                loaded.definition.stages[index].executor.clone(),
-                Binding::of(loaded, index),
-            )
+            let executor = loaded.definition.stages[unit.stage].executor.clone();
+            (executor, Binding::of(loaded, unit.stage, settings))
         };
         let (executor, binding) = parts.ledger.look(row.run, look).await?;
         let Work::Pool(swarm) = executor.work() else {
@@ -114,6 +113,12 @@ impl Desk {
             budget::enforceable(&binding.tighter(), resolution.model.as_ref().map(|found| &found.record))?;
             Ok((sandbox, resolution))
         });
+        let resolved = match resolved {
+            Ok((sandbox, resolution)) => prompt(parts, row.run, unit)
+                .await?
+                .map(|prompt| (sandbox, resolution, prompt)),
+            Err(failure) => Err(failure),
+        };
         let models: Vec<Model> = effective.models().map(|model| model.record.clone()).collect();
         let variables = effective.variables();
         let guard = Guard {
@@ -123,10 +128,10 @@ impl Desk {
         };
         let started = parts.ledger.change(row.run, |draft| {
             draft.guard = Some(guard.clone());
-            let (sandbox, resolution) = match &resolved {
+            let (sandbox, resolution, prompt) = match &resolved {
                 Ok(resolved) => resolved,
                 Err(failure) => {
-                    end(draft, row.id, index, StageOutcome::Failed(failure.clone()))?;
+                    end(draft, row.id, unit, StageOutcome::Failed(failure.clone()))?;
                     settle(draft, &Default::default(), settings)?;
                     return Ok(None);
                 }
@@ -135,19 +140,19 @@ impl Desk {
                 at: draft.now,
                 worker: Some(taker.worker),
             };
-            draft.apply(Transition::Stage { index, event })?;
+            draft.apply(Transition::unit(unit, event))?;
             let making = Making {
                 row: &row,
                 token: &token,
                 taker,
                 swarm,
+                prompt,
                 sandbox,
                 resolution,
                 models: &models,
                 variables: &variables,
-                budget: binding.tighter(),
             };
-            let job = self.job(draft, index, making)?;
+            let job = self.job(draft, unit, making)?;
             let (started, held) = self.decide(&row, &token, job, resolution, taker.place)?;
             let record = serde_json::to_string(&held.decided).map_err(|error| Error::internal(error.to_string()))?;
             draft.job(JobChange::Dispatch(row.id, record));
@@ -159,20 +164,20 @@ impl Desk {
         }))
     }
 
-    fn job(&self, draft: &Draft<'_>, index: usize, making: Making<'_>) -> Result<Job> {
+    fn job(&self, draft: &Draft<'_>, unit: Unit, making: Making<'_>) -> Result<Job> {
         let Making {
             row,
             token,
             taker,
             swarm,
+            prompt,
             sandbox,
             resolution,
             models,
             variables,
-            budget,
         } = making;
         let settings = &self.parts.settings;
-        let stage = &draft.definition.stages[index];
+        let Limits { timeout, budget } = draft.limits(unit, settings);
         let state = draft.state();
         let JobPhase::Claimed { lease_until, .. } = row.phase else {
             return Err(Error::internal("a claimed job that is not"));
@@ -182,15 +187,15 @@ impl Desk {
             id: row.id,
             run: row.run,
             project: row.project,
-            stage: stage.key.clone(),
-            substage: None,
-            attempt: state.stages[index].phase.attempt(),
+            stage: draft.definition.key(unit.stage).to_owned(),
+            substage: unit.substage(),
+            attempt: state.phase_of(unit).map_or(0, StagePhase::attempt),
             claim: token.clone(),
             lease_until,
             worker: taker.worker,
             harness: resolution.harness.record.key.clone(),
             command: resolution.harness.record.command_template.clone(),
-            prompt: swarm.prompt.clone(),
+            prompt: prompt.to_owned(),
             files: resolution.harness.record.files.clone(),
             env: variables.clone(),
             sandbox: sandbox.clone(),
@@ -202,9 +207,9 @@ impl Desk {
                 .map(|bundle| self.offer(row, token, bundle, taker.place)),
             base: state.bundle.as_ref().map(base),
             budget,
-            parse: None,
-            writes_artifact: None,
-            timeout: stage.timeout.unwrap_or(settings.stage_timeout),
+            parse: swarm.parse.clone(),
+            writes_artifact: swarm.writes_artifact.clone(),
+            timeout,
             cancel_grace: settings.cancel_grace,
             artifact_cap: settings.artifact_cap,
         })
@@ -364,7 +369,7 @@ impl Desk {
                 meter.push(events, at, line);
             }
         });
-        accepted(appended.await?)
+        accepted(&appended.await?)
     }
 
     /// Adds model calls, each once however often it is told.
@@ -382,7 +387,7 @@ impl Desk {
             append.usage = usage(&held, &calls);
             match self.parts.ledger.append(append, |_, _| {}).await? {
                 Appended::Told(ids) => calls.retain(|call| !ids.contains(&call.id)),
-                appended => return accepted(appended),
+                appended => return accepted(&appended),
             }
         }
         Ok(())
@@ -423,7 +428,7 @@ impl Desk {
             created_at: self.parts.clock.now(),
             blob: blob.clone(),
         });
-        let appended = accepted(self.parts.ledger.append(append, |_, _| {}).await?);
+        let appended = accepted(&self.parts.ledger.append(append, |_, _| {}).await?);
         if appended.is_err() {
             self.parts.blobs.delete(&blob).await?;
         }
@@ -484,7 +489,8 @@ impl Desk {
                 // The worker leaves: another one takes the job on.
                 JobEnd::Cancelled => return take_back(draft, &row, settings),
             };
-            end(draft, claim.job, held.stage, outcome)?;
+            end(draft, claim.job, held.unit(), outcome)?;
+            parsed(draft, held.unit(), report.parse)?;
             draft.job(JobChange::Reported(claim.job, told.clone()));
             settle(draft, &Default::default(), settings)?;
             Ok(())
@@ -518,11 +524,11 @@ struct Making<'a> {
     token: &'a ClaimToken,
     taker: Taker<'a>,
     swarm: &'a Swarm,
+    prompt: &'a str,
     sandbox: &'a SandboxBlock,
     resolution: &'a Resolution,
     models: &'a [Model],
     variables: &'a BTreeMap<String, String>,
-    budget: Budget,
 }
 
 /// What the sources were: what the only one resolved to, or the digest of all together.
@@ -592,11 +598,11 @@ fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {
     entries.into_iter().map(entry).collect()
 }
 
-fn accepted(appended: Appended) -> Result<()> {
+fn accepted(appended: &Appended) -> Result<()> {
     match appended {
         Appended::At { .. } | Appended::Known | Appended::Told(_) => Ok(()),
         Appended::Gap { expected } => Err(Error::conflict(
-            Conflict::ChunkGap { expected },
+            Conflict::ChunkGap { expected: *expected },
             format!("expected piece {expected}"),
         )),
         Appended::StaleClaim => Err(stale_claim()),

@@ -35,7 +35,7 @@ pub use presence::{Missing, WorkerView};
 pub use record::{Admits, Code, EnrolledWorker, Orchestrator, WorkerKeys, WorkerSeen};
 pub use remote::{
     OfferedBundle, RedeemedBundle, Remote, RemoteBeat, RemoteLease, RemotePoll, RemotePolled, RemoteSnapshot, Room,
-    SnapshotAnswer,
+    SignedBox, SnapshotAnswer,
 };
 pub(crate) use roster::Rosters;
 pub use service::{Enrolment, NewCode, OrchestratorView, Pool};

@@ -16,7 +16,7 @@ use super::roster::Roster;
 use super::{Claim, EnrolledWorker, MAX_CLAIMS, MAX_WAIT, Orchestrator, SWEEP, WorkerSeen};
 use crate::artifacts::ByteStream;
 use crate::clock::Timestamp;
-use crate::dispatch::{Beat, BeatAnswer, Chunk, Report, SignedCommand, Telemetry, Upload};
+use crate::dispatch::{Beat, BeatAnswer, Chunk, Report, SignedCommand, Telemetry, Upload, sign_box};
 use crate::engine::{Parts, Takeover, reclaim_or_tell, stale_claim};
 use crate::error::{Conflict, Denial, Error, Result};
 use crate::id::{BootId, JobId, OrchestratorId, WorkerId};
@@ -106,11 +106,20 @@ pub struct SnapshotAnswer {
     pub draining: Vec<WorkerId>,
 }
 
+/// A box with the engine's signature.
+#[derive(Debug)]
+pub struct SignedBox {
+    /// The box.
+    pub sealed: SealedBox,
+    /// The signature, as it travels.
+    pub signature: Value,
+}
+
 /// A bundle for one claim.
 #[derive(Debug)]
 pub struct RedeemedBundle {
     /// Its key, sealed to the worker.
-    pub key: SealedBox,
+    pub key: SignedBox,
     /// When the lease ends, and with it the access.
     pub until: Timestamp,
 }
@@ -556,7 +565,7 @@ impl Remote {
     ///
     /// # Errors
     /// [`Conflict::StaleClaim`]; [`Conflict::WorkerNotPinned`].
-    pub async fn seal(&self, claim: &Claim) -> Result<SealedBox> {
+    pub async fn seal(&self, claim: &Claim) -> Result<SignedBox> {
         let (held, _) = self.live(claim).await?;
         let grant = self.desk.grant(&held).await?;
         let names: Vec<&String> = grant.secrets.keys().collect();
@@ -566,7 +575,7 @@ impl Remote {
         self.seal_for(&held, Purpose::Credential, clear.as_bytes()).await
     }
 
-    async fn seal_for(&self, held: &Held, purpose: Purpose, clear: &[u8]) -> Result<SealedBox> {
+    async fn seal_for(&self, held: &Held, purpose: Purpose, clear: &[u8]) -> Result<SignedBox> {
         let not_pinned = || {
             Error::conflict(
                 Conflict::WorkerNotPinned,
@@ -583,7 +592,10 @@ impl Remote {
             attempt: held.decided.attempt,
             purpose,
         };
-        SealedBox::seal(&worker.keys.x25519, &place, clear, &*self.parts().entropy).map_err(|_| not_pinned())
+        let sealed = SealedBox::seal(&worker.keys.x25519, &place, clear, &*self.parts().entropy);
+        let sealed = sealed.map_err(|_| not_pinned())?;
+        let signature = sign_box(&sealed, &place, &self.parts().keys.signing);
+        Ok(SignedBox { sealed, signature })
     }
 
     /// A token for the sources of a job.

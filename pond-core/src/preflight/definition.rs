@@ -12,6 +12,7 @@ pub(crate) fn problems(faults: &[Fault]) -> Vec<Problem> {
         message: format!("{} {}", fault.pointer, fault.message),
         fix: format!("Change {} of the request.", fault.pointer),
         pointer: Some(fault.pointer.clone()),
+        estimate: None,
     };
     faults.iter().map(problem).collect()
 }

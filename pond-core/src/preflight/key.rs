@@ -49,5 +49,6 @@ fn problem(index: usize, source: &Source, name: &str, refused: KeyRefused) -> Pr
         message: format!("source '{}': credential '{name}' {refused}", source.label),
         fix,
         pointer: Some(format!("/sources/{index}/config/credential")),
+        estimate: None,
     }
 }

@@ -1,17 +1,22 @@
 //! Checks that tell before a run is created what would stop it. One file and one line in `CHECKS` per subject.
 
 use async_trait::async_trait;
+use serde_json::value::RawValue;
 
+mod budget;
 mod config;
 mod definition;
 mod egress;
 mod key;
 mod problem;
+mod prompt;
 mod sandbox;
 mod secrets;
+mod shell;
 mod source;
 mod worker;
 
+pub use budget::Estimate;
 pub use problem::{Problem, Severity};
 pub(crate) use worker::no_capable_worker_message;
 
@@ -20,9 +25,10 @@ use crate::config::{Config, Effective};
 use crate::engine::EngineSettings;
 use crate::id::ProjectId;
 use crate::pool::Presence;
-use crate::runs::executors::{Swarm, Work};
+use crate::runs::executors::{Replay, Swarm, Work};
 use crate::sources::{FolderScope, Source, SourceFetch};
-use crate::workflow::{Definition, Stage};
+use crate::store::SharedStore;
+use crate::workflow::{Budget, Definition, Stage};
 
 pub(crate) use definition::problems as definition_problems;
 pub(crate) use source::Reachability;
@@ -36,6 +42,17 @@ pub(crate) struct Subject<'a> {
     pub(crate) settings: &'a EngineSettings,
     pub(crate) presence: &'a Presence,
     pub(crate) now: Timestamp,
+    /// What the run may spend, and whether money is what the request itself bounds.
+    pub(crate) budget: Budget,
+    pub(crate) sent_budget_usd: bool,
+    /// The caller's own object.
+    pub(crate) context: Option<&'a RawValue>,
+    /// The digest of the definition.
+    pub(crate) digest: [u8; 32],
+    /// Where past runs are.
+    pub(crate) store: &'a SharedStore,
+    /// Whether programs can run on this host.
+    pub(crate) has_host: bool,
     /// Fetches and dials; none when only what needs no network is checked.
     pub(crate) dial: Option<Dial<'a>>,
 }
@@ -58,9 +75,12 @@ trait Check: Sync {
 /// All checks, in the order in which their problems are told.
 const CHECKS: &[&dyn Check] = &[
     &sandbox::Sandbox,
+    &shell::Shell,
     &egress::Egress,
     &config::Config,
+    &prompt::Prompt,
     &secrets::Secrets,
+    &budget::Budgets,
     &key::SourceKeys,
     &worker::CapableWorker,
     &source::Reachable,
@@ -73,6 +93,14 @@ pub(crate) async fn check(subject: &Subject<'_>) -> Vec<Problem> {
         check.check(subject, &mut found).await;
     }
     found
+}
+
+/// Whether any check looks at a stage: none does at what runs in the engine and may run again.
+pub(crate) fn looks_at(stage: &Stage) -> bool {
+    match stage.executor.work() {
+        Work::Engine(work) => work.replay() == Replay::Once,
+        Work::Pool(_) => true,
+    }
 }
 
 /// The swarm stages of a workflow, with their places.
@@ -96,6 +124,7 @@ fn of_stage(stage: &Stage, severity: Severity, code: &'static str, message: &str
         message: format!("stage '{}': {message}", stage.key),
         fix: fix.into(),
         pointer: None,
+        estimate: None,
     }
 }
 

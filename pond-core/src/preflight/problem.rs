@@ -1,5 +1,7 @@
 //! What preflight finds.
 
+use super::Estimate;
+
 /// How bad a problem is. Only errors keep a run from being created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -37,4 +39,6 @@ pub struct Problem {
     pub fix: String,
     /// JSON pointer into the request body, where one field is at fault.
     pub pointer: Option<String>,
+    /// What the stage is likely to cost, of code `cost_estimate`.
+    pub estimate: Option<Estimate>,
 }

@@ -115,6 +115,7 @@ impl Check for Reachable {
                     message: format!("source '{}' could not be reached", source.label),
                     fix: "Check the source's address, ref and credential.".into(),
                     pointer: Some(format!("/sources/{index}")),
+                    estimate: None,
                 });
             }
         }

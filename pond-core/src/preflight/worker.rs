@@ -28,6 +28,7 @@ impl Check for CapableWorker {
                 message: no_capable_worker_message(&stage.key, &missing),
                 fix: "Attach a worker with these tags and capabilities, or start pond up, which has one.".into(),
                 pointer: None,
+                estimate: None,
             });
         }
     }

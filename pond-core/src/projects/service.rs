@@ -181,7 +181,7 @@ impl Projects {
         Ok(self.store.projects().await?)
     }
 
-    /// Deletes a project that has no runs and no config. The default one stays.
+    /// Deletes a project that has no runs, no config and no keys. The default one stays.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Conflict::InUse`].
@@ -194,7 +194,7 @@ impl Projects {
             ProjectDeleted::Gone => Ok(()),
             ProjectDeleted::InUse => Err(Error::conflict(
                 Conflict::InUse,
-                "the project has runs or config entries",
+                "the project has runs, config entries or keys",
             )),
             ProjectDeleted::Unknown => Err(Error::NotFound("project")),
         }

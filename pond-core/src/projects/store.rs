@@ -11,7 +11,7 @@ use crate::store::StoreError;
 pub enum ProjectDeleted {
     /// It is gone.
     Gone,
-    /// It has runs or config entries.
+    /// It has runs, config entries or keys.
     InUse,
     /// There was none.
     Unknown,
@@ -33,6 +33,6 @@ pub trait ProjectStore: Send + Sync {
     /// All projects, by slug.
     async fn projects(&self) -> Result<Vec<Project>, StoreError>;
 
-    /// Deletes a project without runs and config entries, and its keys with it.
+    /// Deletes a project without runs, config entries and keys.
     async fn delete_project(&self, id: ProjectId) -> Result<ProjectDeleted, StoreError>;
 }

@@ -1,5 +1,6 @@
 //! Runs: everything that executes is one. The records, their state machines, and the one way to change them.
 
+mod areas;
 pub mod executors;
 mod failure;
 mod filter;
@@ -14,17 +15,22 @@ mod state;
 mod status;
 mod store;
 mod submission;
+mod unit;
+mod wall;
 
+pub(crate) use areas::{Area, AreaMap, MAX_MAP_BYTES, read_areas};
 pub use failure::{Failure, FailureCode};
 pub use filter::RunFilter;
 pub use host::{AreaPatch, HostTools, MergedPatch, ShellRun};
 pub use parse::ParseCount;
-pub use plan::{Plan, Situation, plan};
+pub use plan::{KnownArtifacts, Plan, Situation, plan};
 pub use retention::{Emptied, Retention, RetentionStore, first_id};
 pub use run::{Inputs, Run, RunHead, StoredDefinition};
 pub use service::{Reach, Runs};
-pub use state::{BundleRef, Progress, RunState, StageState, StateRow, Transition};
+pub use state::{AreaState, BundleRef, Progress, RunState, StageState, StateRow, Transition, Tries};
 pub use status::{
     Illegal, RunEvent, RunOutcome, RunPhase, RunStatus, StageEvent, StageOutcome, StagePhase, StageStatus,
 };
 pub use store::{Append, Appended, Commit, Committed, EngineStore, FIRST_REVISION, Guard, NewRun, RunCursor, RunStore};
+pub use unit::{Unit, area_key};
+pub(crate) use wall::Wall;

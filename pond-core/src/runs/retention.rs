@@ -63,8 +63,9 @@ pub trait RetentionStore: Send + Sync {
     /// nothing is old enough it costs one look at an index.
     async fn due_runs(&self, cutoff: Timestamp, page: PageRequest<RunId>) -> Result<Page<RunId, RunId>, StoreError>;
 
-    /// Deletes up to `limit` artifact records and up to `limit` segments of events of a run that ended before `cutoff`, events
-    /// last, so that a run that was begun is found again. One transaction; of another run, or a live one, it deletes nothing.
+    /// Deletes up to `limit` artifact records, ended jobs and segments of events, each, of a run that ended before `cutoff`;
+    /// events last, so that a run that was begun is found again. One transaction; of another run, or a live one, it deletes
+    /// nothing.
     async fn empty_run(&self, run: RunId, cutoff: Timestamp, limit: u32) -> Result<Emptied, StoreError>;
 }
 

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::RunState;
+use crate::body::{Faults, Object};
 use crate::clock::Timestamp;
 use crate::event::EventNumber;
 use crate::id::{EngineId, ProjectId, RunId};
 use crate::keys::Area;
-use crate::sources::FolderScope;
+use crate::usage::Pico;
+use crate::workflow::Budget;
 
 /// A definition as it is stored: once per digest, whoever uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +37,15 @@ pub struct Inputs {
     /// The sources as submitted (checked, without secrets).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Box<RawValue>>,
+    /// The folders that the submitter might name; there where sources are, and kept by a retry whoever asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folders: Option<crate::sources::FolderScope>,
     /// The budget as submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Box<RawValue>>,
     /// What the sources resolved to in the run that this one repeats.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<crate::sources::Resolved>,
-    /// Which folders its sources may name: those of whoever submitted it, also when another repeats or adopts it.
-    #[serde(skip_serializing_if = "FolderScope::is_root")]
-    pub folders: FolderScope,
     /// The run that this one repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RunId>,
@@ -52,14 +55,36 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// The budget of the run: as submitted, and `default_usd` where that bounds no model call.
+    pub fn budget(&self, default_usd: Option<Pico>) -> Budget {
+        let raw = self
+            .budget
+            .as_deref()
+            .map(|raw| serde_json::from_str::<Value>(raw.get()));
+        let faults = Faults::new();
+        let read = |value: &Value| Object::read(value, "/budget", &faults).map(Budget::read);
+        // What was admitted reads.
+        let budget = raw
+            .and_then(Result::ok)
+            .and_then(|value| read(&value))
+            .unwrap_or_default();
+        match default_usd {
+            Some(_) if !budget.bounds_models() => Budget {
+                usd: default_usd,
+                ..budget
+            },
+            _ => budget,
+        }
+    }
+
     /// Whether there are none, as for many runs; then nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.sha.is_none()
             && self.context.is_none()
             && self.sources.is_none()
+            && self.folders.is_none()
             && self.budget.is_none()
             && self.pins.is_empty()
-            && self.folders.is_root()
             && self.retry_of.is_none()
             && self.parent.is_none()
     }
@@ -93,8 +118,9 @@ pub struct RunHead {
 }
 
 impl RunHead {
-    /// The family that it belongs to. No other one starts runs in this version.
-    pub fn family(&self) -> Area {
+    /// The family that it is of: whoever may read or write there may read or cancel it.
+    pub fn area(&self) -> Area {
+        // Runs that stand for records of the other families come with those.
         Area::Runs
     }
 }

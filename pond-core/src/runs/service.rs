@@ -44,6 +44,8 @@ pub enum Reach {
 pub struct Runs {
     parts: Arc<Parts>,
     reachability: Arc<Reachability>,
+    /// What those who submit here may name as folder sources.
+    folders: FolderScope,
 }
 
 impl Runs {
@@ -51,6 +53,16 @@ impl Runs {
         Self {
             parts,
             reachability: Arc::default(),
+            folders: FolderScope::Root,
+        }
+    }
+
+    /// The same runs for a caller who may name only these folders as sources. Without this it is all beneath the root.
+    #[must_use]
+    pub fn with_folders(&self, folders: FolderScope) -> Self {
+        Self {
+            folders,
+            ..self.clone()
         }
     }
 
@@ -68,17 +80,8 @@ impl Runs {
     /// [`Error::Unreadable`] when it is no JSON; [`Error::Preflight`] or [`Error::Invalid`] with all that is wrong;
     /// [`Error::QueueFull`] when too many runs of the project wait.
     pub async fn submit(&self, project: ProjectId, body: &str) -> Result<Run> {
-        self.submit_as(project, body, FolderScope::Root).await
-    }
-
-    /// As [`Runs::submit`], for a caller who may name these folders. They are kept with the run: whoever repeats it or takes it
-    /// over reads no others.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn submit_as(&self, project: ProjectId, body: &str, folders: FolderScope) -> Result<Run> {
         let value = parse(body)?;
-        let submission = self.admit(body, &value, folders).await?;
+        let submission = self.admit(body, &value).await?;
         let problems = self.problems(project, &submission, Reach::Offline).await?;
         if problems.iter().any(|problem| problem.severity == Severity::Error) {
             return Err(Error::Preflight {
@@ -94,22 +97,8 @@ impl Runs {
     /// # Errors
     /// When the body cannot be read far enough to be checked.
     pub async fn preflight(&self, project: ProjectId, body: &str, reach: Reach) -> Result<Vec<Problem>> {
-        self.preflight_as(project, body, reach, FolderScope::Root).await
-    }
-
-    /// As [`Runs::preflight`], for a caller who may name these folders.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn preflight_as(
-        &self,
-        project: ProjectId,
-        body: &str,
-        reach: Reach,
-        folders: FolderScope,
-    ) -> Result<Vec<Problem>> {
         let value = parse(body)?;
-        match self.admit(body, &value, folders).await {
+        match self.admit(body, &value).await {
             Ok(submission) => self.problems(project, &submission, reach).await,
             Err(Error::Preflight { problems, faults }) if faults.len() == problems.len() => Ok(problems),
             Err(error) => Err(error),
@@ -217,9 +206,7 @@ impl Runs {
         );
         body.insert("trigger".into(), "retry".into());
         let body = Value::Object(body);
-        let mut submission = self
-            .admit(&body.to_string(), &body, run.head.inputs.folders.clone())
-            .await?;
+        let mut submission = self.admit(&body.to_string(), &body).await?;
         let sources = run
             .head
             .inputs
@@ -418,17 +405,14 @@ impl Runs {
     }
 
     /// Reads a body, and checks what needs this host but no network.
-    async fn admit(&self, text: &str, value: &Value, folders: FolderScope) -> Result<Submission> {
+    async fn admit(&self, text: &str, value: &Value) -> Result<Submission> {
         let Reading {
             submission,
             definition,
             mut other,
         } = submission::read(text, value, &self.parts.settings.outbound);
         if let Some(mut submission) = submission {
-            // Most runs have no sources, and then nothing is kept beside them.
-            if !submission.sources.is_empty() {
-                submission.inputs.folders = folders;
-            }
+            submission.inputs.folders = (!submission.sources.is_empty()).then(|| self.folders.clone());
             match self.folder_faults(&submission).await {
                 faults if faults.is_empty() => return Ok(submission),
                 faults => other.extend(faults),
@@ -448,7 +432,7 @@ impl Runs {
         let mut faults = Vec::new();
         for (index, source) in submission.sources.iter().enumerate() {
             let admitted = match &self.parts.sources {
-                Some(fetch) => fetch.admit(source, &submission.inputs.folders).await,
+                Some(fetch) => fetch.admit(source, &self.folders).await,
                 None => Err(crate::error::Fault::new("", "this engine was built without sources")),
             };
             if let Err(fault) = admitted {
@@ -460,10 +444,9 @@ impl Runs {
     }
 
     async fn problems(&self, project: ProjectId, submission: &Submission, reach: Reach) -> Result<Vec<Problem>> {
-        let pooled = |stage: &crate::workflow::Stage| matches!(stage.executor.work(), super::executors::Work::Pool(_));
         let dials = reach == Reach::Dial && !submission.sources.is_empty();
         let keyed = submission.sources.iter().any(|source| source.credential().is_some());
-        if !dials && !keyed && !submission.definition.stages.iter().any(pooled) {
+        if !dials && !keyed && !submission.definition.stages.iter().any(preflight::looks_at) {
             // Nothing that a check looks at: no read for the smallest runs.
             return Ok(Vec::new());
         }
@@ -472,7 +455,7 @@ impl Runs {
             fetch,
             reachability: &self.reachability,
             config: &self.parts.config,
-            scope: submission.inputs.folders.clone(),
+            scope: self.folders.clone(),
         });
         let subject = Subject {
             project,
@@ -482,6 +465,12 @@ impl Runs {
             settings: &self.parts.settings,
             presence: &self.parts.presence,
             now: self.parts.clock.now(),
+            budget: submission.inputs.budget(self.parts.settings.default_budget_usd),
+            sent_budget_usd: submission.inputs.budget(None).usd.is_some(),
+            context: submission.inputs.context.as_deref(),
+            digest: submission.stored.digest,
+            store: &self.parts.store,
+            has_host: self.parts.host.is_some(),
             dial,
         };
         Ok(preflight::check(&subject).await)
@@ -592,6 +581,7 @@ fn parse(body: &str) -> Result<Value> {
 fn queued() -> StatusChange {
     StatusChange {
         stage: None,
+        area: None,
         from: "none".into(),
         to: "queued".into(),
         error: None,

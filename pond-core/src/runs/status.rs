@@ -248,6 +248,9 @@ pub enum StagePhase {
         /// The job that waits for a worker, once there is one.
         #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
         job: Option<JobId>,
+        /// The next attempt is not made before this.
+        #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Timestamp>,
     },
     /// An attempt runs.
     #[serde(rename = "r")]
@@ -301,12 +304,19 @@ pub enum StageEvent {
         /// The worker, for a pool stage.
         worker: Option<WorkerId>,
     },
-    /// The attempt is given up, and another one will follow: a lost lease or a retry.
+    /// The attempt was lost with its worker or engine, and another one will follow.
     Requeue {
         /// When.
         at: Timestamp,
-        /// The job that waits again, for a lost lease.
+        /// The job that waits again, of a pool stage.
         job: Option<JobId>,
+    },
+    /// The attempt failed, and another one will follow.
+    Retry {
+        /// When.
+        at: Timestamp,
+        /// When the next attempt may be made.
+        not_before: Timestamp,
     },
     /// It ended.
     End {
@@ -319,7 +329,11 @@ pub enum StageEvent {
 
 impl Default for StagePhase {
     fn default() -> Self {
-        Self::Queued { attempts: 0, job: None }
+        Self::Queued {
+            attempts: 0,
+            job: None,
+            not_before: None,
+        }
     }
 }
 
@@ -381,12 +395,18 @@ impl StagePhase {
     /// When the table has no such transition; the state stays as it was.
     pub fn next(&self, event: StageEvent) -> Result<Self, Illegal> {
         match (self, event) {
-            (Self::Queued { attempts, job: None }, StageEvent::Enqueue { job }) => Ok(Self::Queued {
+            (
+                Self::Queued {
+                    attempts, job: None, ..
+                },
+                StageEvent::Enqueue { job },
+            ) => Ok(Self::Queued {
                 attempts: *attempts,
                 job: Some(job),
+                not_before: None,
             }),
             (Self::Queued { job: Some(_), .. }, StageEvent::Enqueue { .. }) => Err(self.illegal("enqueue")),
-            (Self::Queued { attempts, job }, StageEvent::Start { at, worker }) => Ok(Self::Running {
+            (Self::Queued { attempts, job, .. }, StageEvent::Start { at, worker }) => Ok(Self::Running {
                 attempt: attempts.saturating_add(1),
                 since: at,
                 job: *job,
@@ -410,7 +430,14 @@ impl StagePhase {
             (Self::Running { attempt, .. }, StageEvent::Requeue { job, .. }) => Ok(Self::Queued {
                 attempts: *attempt,
                 job,
+                not_before: None,
             }),
+            (Self::Running { attempt, .. }, StageEvent::Retry { not_before, .. }) => Ok(Self::Queued {
+                attempts: *attempt,
+                job: None,
+                not_before: Some(not_before),
+            }),
+            (Self::Queued { .. } | Self::Ended { .. }, StageEvent::Retry { .. }) => Err(self.illegal("retry")),
             (
                 Self::Running { .. },
                 StageEvent::End {
@@ -502,6 +529,7 @@ mod tests {
             },
             StageEvent::Start { at: AT, worker: None },
             StageEvent::Requeue { at: AT, job: None },
+            StageEvent::Retry { at: AT, not_before: AT },
         ];
         let outcomes = [
             StageOutcome::Done,
@@ -518,7 +546,8 @@ mod tests {
         match from {
             // `queued` again is the enqueue of its job.
             Queued => &[Queued, Running, Failed, Cancelled, Skipped],
-            Running => &[Queued, Done, Failed, Cancelled],
+            // Twice: a lost lease and a retry.
+            Running => &[Queued, Queued, Done, Failed, Cancelled],
             Done | Failed | Cancelled | Skipped => &[],
         }
     }
@@ -551,7 +580,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn c17_09_no_sequence_leaves_the_table(choices in prop::collection::vec(0usize..7, 0..40)) {
+        fn c17_09_no_sequence_leaves_the_table(choices in prop::collection::vec(0usize..8, 0..40)) {
             let (events, mut phase, mut attempt) = (stage_events(), StagePhase::default(), 0);
             for choice in choices {
                 let before = phase.status();

@@ -109,7 +109,7 @@ fn read_into(
     {
         object.fault("context", "expected an object");
     }
-    object.object("budget").map(Budget::read);
+    let budget = object.object("budget").map(Budget::read);
     let sent: Option<AsSent<'_>> = serde_json::from_str(text).ok();
     let kept = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() != "null").map(ToOwned::to_owned);
     let context = kept(sent.as_ref().and_then(|sent| sent.context));
@@ -119,7 +119,6 @@ fn read_into(
     {
         object.fault("context", format!("larger than {MAX_CONTEXT_BYTES} bytes"));
     }
-    let budget = kept(sent.as_ref().and_then(|sent| sent.budget));
     let raw_sources = kept(sent.as_ref().and_then(|sent| sent.sources)).filter(|_| !sources.is_empty());
     object.close();
     let (definition, stored) = definition?;
@@ -127,7 +126,7 @@ fn read_into(
         sha,
         context,
         sources: raw_sources,
-        budget,
+        budget: kept(sent.as_ref().and_then(|sent| sent.budget)).filter(|_| budget.is_some()),
         ..Inputs::default()
     };
     Some(Submission {

@@ -56,7 +56,7 @@ pub struct BoxPlace {
 
 impl BoxPlace {
     /// The parts joined by one zero byte: the digest raw, the id and the attempt as text.
-    fn associated_data(&self) -> Vec<u8> {
+    pub(crate) fn associated_data(&self) -> Vec<u8> {
         let (worker, attempt) = (self.worker.to_string(), self.attempt.to_string());
         let parts = [
             &self.job[..],

@@ -11,26 +11,19 @@ use crate::id::ProjectId;
 use crate::runs::FailureCode;
 
 /// Which folders a caller may name as a source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FolderScope {
     /// Any beneath the root: the service token.
-    #[default]
+    #[serde(rename = "r")]
     Root,
     /// Those beneath the project's own folder.
+    #[serde(rename = "p")]
     Project {
         /// The project, `<root>/<id>/`.
         id: ProjectId,
         /// Its short name, `<root>/<slug>/`.
         slug: Option<String>,
     },
-}
-
-impl FolderScope {
-    /// Whether it is all of the root, as for the operator's own runs.
-    pub fn is_root(&self) -> bool {
-        *self == Self::Root
-    }
 }
 
 /// What exactly was fetched.

@@ -11,6 +11,7 @@ use crate::artifacts::{Artifact, ArtifactName};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody};
 use crate::id::{BootId, EngineId, JobId, ProjectId, RunId, WorkerId};
+use crate::keys::{ApiKey, Area, KeyScope, KeyScopes};
 use crate::logs::{LogLine, LogSource};
 use crate::pool::{ClaimRequest, ClaimToken, ClaimedJob, JobChange, Needs, NewJob};
 use crate::projects::{Project, Slug};
@@ -275,6 +276,22 @@ impl Samples {
             slug: Slug::new(slug).expect("samples have proper slugs"),
             name: format!("Project {slug}"),
             created_at: self.now(),
+        }
+    }
+
+    /// A key of this project; nobody has its token.
+    pub fn key(&self, project: ProjectId) -> ApiKey {
+        let id = self.id();
+        ApiKey {
+            id,
+            project,
+            name: format!("Key {id}"),
+            prefix: "pond_pk_00000000".into(),
+            hash: Sha256::digest(id.as_bytes()).into(),
+            scopes: KeyScopes::new([KeyScope::Read(Area::Runs), KeyScope::ReadRunners]).expect("two scopes"),
+            created_at: self.now(),
+            expires_at: Some(self.now()),
+            last_used_at: None,
         }
     }
 }

@@ -116,7 +116,7 @@ impl Add for Amounts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        self.with(other, |own, other| own.saturating_add(other))
+        self.with(other, u64::saturating_add)
     }
 }
 

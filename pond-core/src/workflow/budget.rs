@@ -53,6 +53,20 @@ impl Budget {
         self.wall_sec.map(Duration::from_secs)
     }
 
+    /// Of each limit the lower one.
+    #[must_use]
+    pub fn tighter(self, other: Self) -> Self {
+        fn lower<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+            one.into_iter().chain(other).min()
+        }
+        Self {
+            usd: lower(self.usd, other.usd),
+            tokens: lower(self.tokens, other.tokens),
+            calls: lower(self.calls, other.calls),
+            wall_sec: lower(self.wall_sec, other.wall_sec),
+        }
+    }
+
     /// What `spent` has crossed, as a failure's message tells it: the limit and the spend.
     pub fn crossed(&self, spent: &UsageTotals) -> Option<String> {
         if let Some(usd) = self.usd.filter(|usd| spent.cost > *usd) {
@@ -145,6 +159,18 @@ mod tests {
                 "/budget/wall_sec"
             ]
         );
+    }
+
+    #[test]
+    fn the_tighter_of_two_budgets_has_the_lower_of_each_limit() {
+        let budget = |tokens, calls| Budget {
+            tokens,
+            calls,
+            ..Budget::default()
+        };
+        let both = budget(Some(5), None).tighter(budget(Some(3), Some(1)));
+        assert_eq!(both, budget(Some(3), Some(1)));
+        assert_eq!(both.tighter(Budget::default()), both);
     }
 
     #[test]

@@ -51,6 +51,18 @@ fn end(edge: &mut Object<'_>, name: &'static str, places: &HashMap<&str, usize>)
     place
 }
 
+/// All stages that come before one, near and far.
+pub(super) fn before(predecessors: &[Vec<usize>], index: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<usize> = predecessors[index].clone();
+    while let Some(stage) = open.pop() {
+        if found.insert(stage) {
+            open.extend(&predecessors[stage]);
+        }
+    }
+    found
+}
+
 /// All stages in an order in which each comes after its predecessors, or none when there is a cycle.
 pub(super) fn topological(predecessors: &[Vec<usize>]) -> Option<Vec<usize>> {
     let mut successors = vec![Vec::new(); predecessors.len()];

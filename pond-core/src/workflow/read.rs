@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Budget, Definition, Stage, order};
+use super::{Budget, Definition, Retries, Stage, When, order};
 use crate::body::{Faults, Object};
 use crate::runs::executors::{self, Executor};
 
@@ -14,9 +14,6 @@ use crate::runs::executors::{self, Executor};
 pub const MAX_STAGES: usize = 500;
 /// Bytes a definition may have as compact JSON.
 pub const MAX_DEFINITION_BYTES: usize = 1 << 20;
-
-/// Fields that the language has and this version does not serve yet: refused, so that nobody relies on them in silence.
-const NOT_YET: [&str; 2] = ["retries", "when"];
 
 /// Reads and checks a definition. `None` when it has faults.
 pub fn read(definition: &Value, faults: &Faults) -> Option<Definition> {
@@ -59,6 +56,11 @@ fn read_into(definition: &Value, faults: &Faults) -> Option<Definition> {
         .collect();
     duplicates(&keys, faults);
     let predecessors = order::predecessors(edges, &keys, faults);
+    for (index, stage) in stages.iter().enumerate() {
+        if let Some(stage) = stage {
+            names_before(index, stage, &keys, &predecessors, faults);
+        }
+    }
     Some(Definition {
         stages: stages.into_iter().collect::<Option<_>>()?,
         predecessors,
@@ -76,6 +78,28 @@ fn duplicates(keys: &[Option<&str>], faults: &Faults) {
                 format!("the key '{key}' is there twice"),
             );
         }
+    }
+}
+
+/// A stage may ask only of those before it: they have ended when it is their turn to be asked.
+fn names_before(index: usize, stage: &Stage, keys: &[Option<&str>], predecessors: &[Vec<usize>], faults: &Faults) {
+    if stage.when.is_none() && stage.fanout().is_none() {
+        return;
+    }
+    let before: HashSet<&str> = order::before(predecessors, index)
+        .into_iter()
+        .filter_map(|stage| keys[stage])
+        .collect();
+    let told = |key: &str| format!("no stage before this one has the key '{key}'");
+    let named = stage.when.as_ref().map(When::stages).unwrap_or_default();
+    if let Some(key) = named.into_iter().find(|key| !before.contains(key)) {
+        faults.add(format!("/definition/stages/{index}/when"), told(key));
+    }
+    if let Some(fanout) = stage.fanout()
+        && !before.contains(fanout.source.as_str())
+    {
+        let pointer = format!("/definition/stages/{index}/executor/fanout/source");
+        faults.add(pointer, told(&fanout.source));
     }
 }
 
@@ -101,12 +125,9 @@ fn read_stage(index: usize, stage: &Value, faults: &Faults) -> Option<Stage> {
     let category = object.text("category").map(ToOwned::to_owned);
     let timeout = object.integer("timeout_sec", 1..=86_400).map(Duration::from_secs);
     let continue_on_error = object.boolean("continue_on_error").unwrap_or(false);
+    let retries = object.object("retries").map(Retries::read).unwrap_or_default();
+    let when = read_when(&mut object);
     let budget = object.object("budget").map(Budget::read).unwrap_or_default();
-    for field in NOT_YET {
-        if object.optional(field).is_some() {
-            object.fault(field, "is not served by this version of Pond");
-        }
-    }
     object.required("executor");
     let executor = object.object("executor").and_then(read_executor);
     object.close();
@@ -116,9 +137,21 @@ fn read_stage(index: usize, stage: &Value, faults: &Faults) -> Option<Stage> {
         category,
         executor: executor?,
         timeout,
+        retries,
+        when,
         continue_on_error,
         budget,
     })
+}
+
+fn read_when(object: &mut Object<'_>) -> Option<When> {
+    match When::parse(object.text("when")?) {
+        Ok(when) => Some(when),
+        Err(fault) => {
+            object.fault("when", fault.to_string());
+            None
+        }
+    }
 }
 
 fn read_executor(mut object: Object<'_>) -> Option<Arc<dyn Executor>> {
@@ -212,7 +245,7 @@ mod tests {
         let definition = json!({"stages": [
             {"key": "a", "name": "x", "retry": 1, "executor": {"kind": "noop", "tick": 1}},
             {"key": "b", "name": "x", "executor": {"kind": "dance"}},
-            {"key": "-", "name": "", "timeout_sec": 0, "when": "always()", "executor": {"kind": "noop"}}], "edge": []});
+            {"key": "-", "name": "", "timeout_sec": 0, "when": "", "executor": {"kind": "noop"}}], "edge": []});
         assert_eq!(
             pointers(&definition),
             [
@@ -226,6 +259,69 @@ mod tests {
                 "/definition/stages/2/when",
             ]
         );
+    }
+
+    #[test]
+    fn c17_12_a_bad_condition_or_retry_is_a_fault_at_its_place() {
+        let with = |field: &str, value: Value| {
+            let mut second = stage("b");
+            second[field] = value;
+            json!({"stages": [stage("a"), second, stage("c")]})
+        };
+        let table = [
+            (with("when", json!("")), "/definition/stages/1/when"),
+            (with("when", json!(1)), "/definition/stages/1/when"),
+            (with("when", json!("success() &&")), "/definition/stages/1/when"),
+            (
+                with("when", json!("stages.c.status == 'done'")),
+                "/definition/stages/1/when",
+            ),
+            (
+                with("when", json!("stages.b.status == 'done'")),
+                "/definition/stages/1/when",
+            ),
+            (
+                with("when", json!("stages.x.status == 'done'")),
+                "/definition/stages/1/when",
+            ),
+            (with("retries", json!({"max": 11})), "/definition/stages/1/retries/max"),
+            (
+                with("retries", json!({"backoff_sec": 1})),
+                "/definition/stages/1/retries/max",
+            ),
+            (
+                with("retries", json!({"max": 1, "backoff_sec": 3601})),
+                "/definition/stages/1/retries/backoff_sec",
+            ),
+            (
+                with("retries", json!({"max": 1, "wait": 1})),
+                "/definition/stages/1/retries/wait",
+            ),
+            (with("budget", json!({"usd": 0})), "/definition/stages/1/budget/usd"),
+        ];
+        for (definition, pointer) in table {
+            assert_eq!(pointers(&definition), [pointer], "{definition}");
+        }
+        let far = json!({"stages": [stage("a"), stage("b"),
+            {"key": "c", "name": "x", "when": "stages.a.status == 'done'", "retries": {"max": 2, "backoff_sec": 5},
+             "budget": {"wall_sec": 9}, "executor": {"kind": "noop"}}]});
+        let read = good(&far);
+        assert_eq!(
+            (read.stages[2].retries.max, read.stages[2].budget.wall_sec),
+            (2, Some(9))
+        );
+        assert_eq!(Vec::from_iter(read.before(2)), [0, 1]);
+    }
+
+    #[test]
+    fn fan_out_reads_from_a_stage_before_it() {
+        let swarm = |source: &str| {
+            json!({"stages": [stage("a"), {"key": "b", "name": "x", "executor": {
+                "kind": "swarm", "prompt": "{{AREA_TITLE}}", "sandbox": {"profile": "untrusted-code-read"},
+                "fanout": {"source": source, "artifact": "map.json"}}}]})
+        };
+        assert_eq!(good(&swarm("a")).stages[1].fanout().unwrap().max_areas, 20);
+        assert_eq!(pointers(&swarm("b")), ["/definition/stages/1/executor/fanout/source"]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ open_enum! {
         Run = "run",
         /// A stage's.
         Stage = "stage",
+        /// That of an area of a stage that fans out.
+        Substage = "substage",
     }
 }
 
@@ -22,7 +24,7 @@ open_enum! {
 pub struct StatusChange {
     /// Whose.
     pub scope: StatusScope,
-    /// The stage's key; null for the run.
+    /// The stage's key; `<stage>/<area>` for an area, null for the run.
     pub key: Option<String>,
     /// The status before; null for the first.
     pub from: Option<String>,

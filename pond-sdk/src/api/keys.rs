@@ -2,72 +2,59 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
+use crate::secret::{self, Secret};
 
-/// A key of a project.
+/// An API key, without the key itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ApiKey {
+pub struct Key {
     /// Its id.
     pub id: String,
-    /// How its token begins.
+    /// How the key begins.
     pub prefix: String,
     /// Its name.
     pub name: String,
-    /// The one project it may touch.
+    /// The one project that it opens.
     pub project_id: String,
-    /// What it may do there.
+    /// What it may do, such as `runs:read`.
     pub scopes: Vec<String>,
     /// When it was made.
     pub created_at: String,
-    /// When it ceases to work.
+    /// From when on it opens nothing; null: never.
     pub expires_at: Option<String>,
-    /// When it was last used, give or take a minute.
+    /// When it was last used, to the minute; null: never.
     pub last_used_at: Option<String>,
 }
 
-/// The answer of `POST /v1/keys`: the only one that holds the key itself.
+/// A key that was just made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct IssuedKey {
-    /// Its id.
-    pub id: String,
-    /// The key itself, shown once.
-    #[serde(with = "crate::secret::wire")]
+pub struct CreatedKey {
+    /// The key itself. It is shown here and nowhere else.
+    #[serde(with = "secret::wire")]
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub key: Secret,
-    /// How it begins.
-    pub prefix: String,
-    /// Its name.
-    pub name: String,
-    /// The one project it may touch.
-    pub project_id: String,
-    /// What it may do there.
-    pub scopes: Vec<String>,
-    /// When it was made.
-    pub created_at: String,
-    /// When it ceases to work.
-    pub expires_at: Option<String>,
-    /// When it was last used.
-    pub last_used_at: Option<String>,
+    /// Everything else about it.
+    #[serde(flatten)]
+    pub record: Key,
 }
 
-/// The body of `POST /v1/keys`. Without project and org: a key of the project `default`.
+/// The body of `POST /v1/keys`. Of `project_id` and `org` at most one; the project `default` with neither.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
-    /// The project it may touch.
+    /// The project that it opens, by id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<String>,
-    /// The same project, by its slug.
+    /// The same by slug.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org: Option<String>,
     /// Its name.
     pub name: String,
-    /// What it may do: some of `{runs,agents,pods,repos,external}:{read,write}` and `runners:read`.
+    /// What it may do: `runs`, `agents`, `pods`, `repos` or `external` with `:read` or `:write`, and `runners:read`.
     pub scopes: Vec<String>,
-    /// When it ceases to work.
+    /// From when on it opens nothing, as an RFC 3339 time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
@@ -75,9 +62,9 @@ pub struct CreateKey {
 /// A page of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ApiKeyList {
+pub struct KeyList {
     /// The keys.
-    pub keys: Vec<ApiKey>,
+    pub keys: Vec<Key>,
     /// Where the next page begins; null at the end.
     pub next_cursor: Option<String>,
 }

@@ -29,7 +29,7 @@ pub use config::{
 };
 pub use events::{Event, EventBody, StatusChange, StatusScope};
 pub use health::{Health, Principal, PrincipalKind, Whoami};
-pub use keys::{ApiKey, ApiKeyList, CreateKey, IssuedKey};
+pub use keys::{CreateKey, CreatedKey, Key, KeyList};
 pub use logs::{LogLine, LogList, LogSource, LogStream};
 pub use pool::{
     Acknowledged, BundleToken, CreateEnrollmentCode, CreatePairingCode, Drain, DrawBudget, DrawnBudget, Enroll,

@@ -510,6 +510,9 @@ wire! {
         pub enc: String,
         /// The ciphertext, in base64.
         pub ciphertext: String,
+        /// The engine's signature: `{kid, sig}`.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        pub signature: Value,
     }
 
     /// A token for a bundle.
@@ -541,6 +544,9 @@ wire! {
         pub enc: String,
         /// The sealed bundle key, in base64.
         pub ciphertext: String,
+        /// The engine's signature on the box: `{kid, sig}`.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        pub signature: Value,
         /// A path on the peer that answered.
         pub url: String,
         /// When the lease ends, and with it the access.

@@ -98,6 +98,7 @@ pub struct CreateRun {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<String>,
     /// The workflow; see [`super::Definition`] for a typed one.
+    #[cfg_attr(feature = "openapi", schema(value_type = super::Definition))]
     pub definition: Value,
     /// What the stages work on; at most 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::Connection;
 use super::console::Console;
+use super::credential::deleted;
 use super::exit::{Exit, Fault};
 use super::table::Table;
-use crate::api::{ApiKey, CreateKey};
+use crate::api::{CreateKey, CreatedKey, Key};
 
 /// What stands behind `pond keys`.
 #[derive(Debug, Args)]
@@ -19,20 +20,20 @@ pub struct KeysArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeysVerb {
-    /// Create a key of the project; it is shown this once
+    /// Make a key of a project (--project, else `default`); it is shown once
     Create {
         /// Its name
         name: String,
-        /// What it may do: {runs,agents,pods,repos,external}:{read,write} or runners:read; give it several times
-        #[arg(long = "scope", value_name = "SCOPE", required = true)]
+        /// What it may do: runs, agents, pods, repos or external with :read or :write, and runners:read
+        #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
         scopes: Vec<String>,
-        /// When it ceases to work, RFC 3339
+        /// From when on it opens nothing, such as 2030-01-31T12:00:00Z
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
     },
-    /// List keys: those of the project, or all
+    /// List keys, of --project or all
     List,
-    /// Revoke a key, at once and on every server
+    /// Revoke a key: from then on it opens nothing
     Revoke {
         /// Its id
         id: String,
@@ -42,34 +43,24 @@ enum KeysVerb {
 /// Carries out `pond keys …`.
 pub(super) async fn run(args: KeysArgs, connection: &Connection, console: &mut Console) -> Result<Exit, Fault> {
     let client = connection.client(console)?;
-    let project_id = connection.project_id(&client).await?;
     match args.verb {
         KeysVerb::Create {
             name,
             scopes,
             expires_at,
         } => {
-            let wanted = CreateKey {
-                project_id,
+            let key = CreateKey {
+                project_id: connection.project_id(&client).await?,
                 org: None,
                 name,
                 scopes,
                 expires_at,
             };
-            let issued = client.keys().create(&wanted).await?;
-            if console.json() {
-                console.result(&issued)?;
-                return Ok(Exit::Ok);
-            }
-            console.line(issued.key.expose())?;
-            console.note(&format!(
-                "key {} of project {}: keep it now, it is not shown again",
-                issued.id, issued.project_id
-            ))?;
-            Ok(Exit::Ok)
+            created(&client.keys().create(&key).await?, console)
         }
         KeysVerb::List => {
-            let keys: Vec<ApiKey> = client.keys().list(project_id.as_deref()).try_collect().await?;
+            let project = connection.project_id(&client).await?;
+            let keys: Vec<Key> = client.keys().list(project.as_deref()).try_collect().await?;
             if console.json() {
                 console.result(&json!({ "keys": keys }))?;
                 return Ok(Exit::Ok);
@@ -78,28 +69,38 @@ pub(super) async fn run(args: KeysArgs, connection: &Connection, console: &mut C
         }
         KeysVerb::Revoke { id } => {
             client.keys().revoke(&id).await?;
-            if console.json() {
-                console.result(&json!({ "revoked": id }))?;
-            } else {
-                console.line(&format!("revoked {id}"))?;
-            }
-            Ok(Exit::Ok)
+            deleted("key", &id, console)
         }
     }
 }
 
-fn show(keys: &[ApiKey], console: &mut Console) -> Result<Exit, Fault> {
-    let mut table = Table::new(&["ID", "BEGINS", "PROJECT", "EXPIRES", "LAST USED", "SCOPES", "NAME"]);
+/// The key alone on standard output, so that it can be taken from there; what it is on standard error.
+fn created(created: &CreatedKey, console: &mut Console) -> Result<Exit, Fault> {
+    if console.json() {
+        console.result(created)?;
+        return Ok(Exit::Ok);
+    }
+    let Key { id, name, scopes, .. } = &created.record;
+    console.note(&format!(
+        "key {name} ({id}) with {}; it is not shown again:",
+        scopes.join(", ")
+    ))?;
+    console.line(created.key.expose())?;
+    Ok(Exit::Ok)
+}
+
+fn show(keys: &[Key], console: &mut Console) -> Result<Exit, Fault> {
+    let mut table = Table::new(&["ID", "PREFIX", "NAME", "PROJECT", "SCOPES", "EXPIRES", "LAST USED"]);
     for key in keys {
         let time = |at: &Option<String>| at.clone().unwrap_or_default();
         table.row([
             key.id.clone(),
             key.prefix.clone(),
+            key.name.clone(),
             key.project_id.clone(),
+            key.scopes.join(","),
             time(&key.expires_at),
             time(&key.last_used_at),
-            key.scopes.join(","),
-            key.name.clone(),
         ]);
     }
     console.table(&table)?;

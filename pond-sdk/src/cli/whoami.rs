@@ -16,11 +16,8 @@ pub(super) async fn whoami(connection: &Connection, console: &mut Console) -> Re
     }
     let principal = &whoami.principal;
     console.line(&format!("caller   {}", principal.kind))?;
-    if let Some(name) = &principal.name {
-        console.line(&format!(
-            "key      {name} ({})",
-            principal.key_id.as_deref().unwrap_or("-")
-        ))?;
+    if let (Some(name), Some(id)) = (&principal.name, &principal.key_id) {
+        console.line(&format!("key      {name} ({id})"))?;
     }
     if let Some(project) = &principal.project_id {
         console.line(&format!("project  {project}"))?;

@@ -1,17 +1,12 @@
 //! What stands in paths. What is not well-formed is not there: 404, with the very answer of an unknown one.
 
-use std::sync::Arc;
-
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use pond_core::Error;
 use pond_core::artifacts::ArtifactName;
 use pond_core::id::{JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
 
-use crate::auth::{Principal, admit_to_run};
 use crate::error::Refusal;
-use crate::routes::Endpoint;
-use crate::state::AppState;
 
 macro_rules! id_paths {
     ($($(#[$doc:meta])* $name:ident($id:ty, $kind:literal);)+) => {$(
@@ -30,34 +25,18 @@ macro_rules! id_paths {
 }
 
 id_paths! {
+    /// The run of a path.
+    RunPath(RunId, "run");
     /// The project of a path.
     ProjectPath(ProjectId, "project");
+    /// The API key of a path.
+    KeyPath(KeyId, "key");
     /// The job of a path.
     JobPath(JobId, "job");
     /// The worker of a path.
     WorkerPath(WorkerId, "worker");
     /// The orchestrator of a path.
     OrchestratorPath(OrchestratorId, "orchestrator");
-    /// The key of a path.
-    KeyPath(KeyId, "key");
-}
-
-/// The run of a path, if the caller may touch it. Where its scope over all runs says yes, or it sees all of them, the run is
-/// not looked up here.
-pub(crate) struct RunPath(pub(crate) RunId);
-
-impl FromRequestParts<AppState> for RunPath {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Refusal> {
-        let id = part(parts, state, "id").await.and_then(|id| id.parse().ok());
-        let id = id.ok_or(Error::NotFound("run"))?;
-        let endpoint = parts.extensions.get::<Arc<Endpoint>>();
-        if let (Some(principal), Some(endpoint)) = (parts.extensions.get::<Principal>(), endpoint) {
-            admit_to_run(state, principal, endpoint.access, id).await?;
-        }
-        Ok(Self(id))
-    }
 }
 
 /// The name of an admin entry.
@@ -74,10 +53,10 @@ impl<S: Send + Sync> FromRequestParts<S> for EntryName {
     }
 }
 
-impl FromRequestParts<AppState> for ArtifactPath {
+impl<S: Send + Sync> FromRequestParts<S> for ArtifactPath {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let RunPath(run) = RunPath::from_request_parts(parts, state).await?;
         let name = part(parts, state, "name")
             .await

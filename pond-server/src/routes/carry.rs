@@ -14,10 +14,11 @@ use pond_core::Error;
 use pond_core::audit::Entry;
 use pond_core::id::ProjectId;
 use pond_core::idempotency::{Content, Entered, Keeping, Kept, OnceKey, Repeatable};
+use pond_core::keys::Principal;
 use serde_json::Value;
 
 use super::Endpoint;
-use crate::auth::{Access, Principal};
+use crate::auth::Access;
 use crate::error::{Answer, Refusal};
 use crate::extract::whole_body;
 use crate::state::AppState;

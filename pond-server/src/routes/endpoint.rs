@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{Method, header};
@@ -13,6 +13,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use pond_core::idempotency::Repeatable;
+use pond_core::keys::{Action, Area, Principal, may};
 use tower::ServiceBuilder;
 use tower_http::compression::predicate::Predicate;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -21,9 +22,9 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
 use super::carry::carry_out;
-use crate::auth::{Access, Principal, admit, orchestrator_token};
-use crate::error::{Answer, Refusal};
-use crate::extract::{Param, Query};
+use crate::auth::{Access, Need, admits, identify, orchestrator_token};
+use crate::error::Refusal;
+use crate::extract::{Param, Query, RunPath};
 use crate::openapi::Shape;
 use crate::state::AppState;
 
@@ -202,37 +203,65 @@ impl Routes {
 
 /// Before a body is read or anything looked up: whether the caller may, then whether the query is one.
 async fn guard(State((state, endpoint)): State<(AppState, Arc<Endpoint>)>, request: Request, next: Next) -> Response {
-    // The head alone: a body cannot be shared while somebody is waited for.
     let (mut head, body) = request.into_parts();
     let mut answer = match admitted(&state, &endpoint, &mut head).await {
-        Ok(principal) => {
-            if let Some(principal) = principal {
-                head.extensions.insert(principal);
-            }
-            head.extensions.insert(endpoint.clone());
-            next.run(Request::from_parts(head, body)).await
-        }
+        Ok(caller) => pass(caller, &endpoint, Request::from_parts(head, body), next).await,
         Err(refusal) => refusal.into_response(),
     };
     answer.extensions_mut().insert(endpoint);
     answer
 }
 
-async fn admitted(state: &AppState, endpoint: &Endpoint, head: &mut Parts) -> Answer<Option<Principal>> {
-    let principal = match endpoint.access {
-        Access::Orchestrator => relayed(state, head).await?,
-        access => admit(state, access, &head.headers, &head.uri).await?,
-    };
-    Query::check(&head.uri, endpoint.params)?;
-    Ok(principal)
+/// An admitted request on its way to its handler, and the answer on its way back: what must see each of them, with the caller
+/// and the route, stands here. No caller: the route is open.
+async fn pass(caller: Option<Principal>, endpoint: &Arc<Endpoint>, mut request: Request, next: Next) -> Response {
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    request.extensions_mut().insert(endpoint.clone());
+    next.run(request).await
 }
 
-/// Lets an orchestrator in, and hands its way into the engine on.
-async fn relayed(state: &AppState, head: &mut Parts) -> Answer<Option<Principal>> {
-    let token = orchestrator_token(&head.headers, &head.uri)?;
-    let remote = state.pond().pool().remote(&token).await?;
-    head.extensions.insert(remote.ok_or(Refusal::UnknownToken)?);
-    Ok(None)
+async fn admitted(state: &AppState, endpoint: &Endpoint, head: &mut Parts) -> Result<Option<Principal>, Refusal> {
+    let need = endpoint.access.need(state.open_metrics());
+    let caller = match need {
+        Need::Nothing => None,
+        Need::Orchestrator => {
+            let token = orchestrator_token(&head.headers, &head.uri)?;
+            let remote = state.pond().pool().remote(&token).await?.ok_or(Refusal::UnknownToken)?;
+            // Its way into the engine is handed on.
+            head.extensions.insert(remote);
+            None
+        }
+        Need::Action(_) | Need::OfRun(_) => {
+            let keys = state.pond().keys();
+            let caller = identify(state.tokens(), keys, &head.headers, &head.uri).await?;
+            admits(&caller, need)?;
+            Some(caller)
+        }
+    };
+    if let (Some(caller), Need::OfRun(of)) = (&caller, need) {
+        may_touch_run(state, caller, of, head).await?;
+    }
+    Query::check(&head.uri, endpoint.params)?;
+    Ok(caller)
+}
+
+/// Whether a caller may do this to the run of the path. One who may to all runs of its project need not wait for a look-up; of
+/// all others, a run that is not there is told as such before the scope that it would need.
+async fn may_touch_run(
+    state: &AppState,
+    caller: &Principal,
+    of: fn(Area) -> Action,
+    head: &mut Parts,
+) -> Result<(), Refusal> {
+    let may = |area| may(caller, of(area), caller.scope());
+    if Area::OF_RUNS.into_iter().all(|area| may(area).is_ok()) {
+        return Ok(());
+    }
+    let RunPath(id) = RunPath::from_request_parts(head, state).await?;
+    let run = state.pond().runs().get(caller.scope(), id).await?;
+    Ok(may(run.head.area())?)
 }
 
 /// Text of ours is compressed; downloads and live streams go as they are.

@@ -1,5 +1,7 @@
 //! Every path, in one table. A line says who may call, what the query may hold, and how the document describes it.
 
+#[cfg(test)]
+mod access_table;
 mod admin;
 mod carry;
 mod endpoint;
@@ -19,7 +21,7 @@ use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
 
 pub(crate) use self::endpoint::{Endpoint, Given, Routes};
-use crate::auth::Access::{Admin, Caller, CancelRun, Metrics, Open, Orchestrator, ReadRun, ReadRuns, WriteRuns};
+use crate::auth::Access::{Admin, Caller, Metrics, Open, Orchestrator, ReadRun, ReadRuns, WriteRun, WriteRuns};
 use crate::error::Refusal;
 use crate::openapi;
 use crate::state::AppState;
@@ -70,7 +72,7 @@ fn table() -> Routes {
     r.get("/v1/runs/{id}/usage", ReadRun, runs::usage).gives::<api::Usage>(200).about("Shows calls, tokens and cost");
     r.get("/v1/runs/{id}/artifacts", ReadRun, runs::artifacts).query(runs::ARTIFACTS).gives::<api::ArtifactList>(200).about("Lists the files that a run left");
     r.get("/v1/runs/{id}/artifacts/{name}", ReadRun, runs::artifact).query(runs::ARTIFACT).streams("application/octet-stream").about("Reads a file that a run left, or a range of it");
-    r.post("/v1/runs/{id}/cancel", CancelRun, runs::cancel).gives::<api::Run>(202).about("Asks for a run's cancel; an ended run is answered with 200, unchanged");
+    r.post("/v1/runs/{id}/cancel", WriteRun, runs::cancel).gives::<api::Run>(202).about("Asks for a run's cancel; an ended run is answered with 200, unchanged");
     r.post("/v1/runs/{id}/retry", WriteRuns, runs::retry).creates().gives::<api::Run>(201).about("Starts a new run like this one, on the same resolved sources");
     // Admin config
     admin::entries::<api::Credential>(&mut r, "/v1/admin/credentials", "/v1/admin/credentials/{name}");
@@ -84,10 +86,11 @@ fn table() -> Routes {
     r.post("/v1/admin/projects", Admin, projects::create).creates().takes::<api::CreateProject>().gives::<api::Project>(201).about("Creates a project");
     r.get("/v1/admin/projects", Admin, projects::list).query(projects::LIST).gives::<api::ProjectList>(200).about("Lists projects");
     r.delete("/v1/admin/projects/{id}", Admin, projects::delete).about("Deletes a project that has neither runs nor config");
-    // Keys, and the record of what was done
-    r.post("/v1/keys", Admin, keys::create).creates_secret().takes::<api::CreateKey>().gives::<api::IssuedKey>(201).about("Creates a key of a project; the key itself is shown once");
-    r.get("/v1/keys", Admin, keys::list).query(keys::LIST).gives::<api::ApiKeyList>(200).about("Lists keys, oldest first");
-    r.delete("/v1/keys/{id}", Admin, keys::revoke).about("Revokes a key, at once and on every server");
+    // Keys
+    r.post("/v1/keys", Admin, keys::create).creates_secret().takes::<api::CreateKey>().gives::<api::CreatedKey>(201).about("Makes a key of a project; the key itself is shown here and nowhere else");
+    r.get("/v1/keys", Admin, keys::list).query(keys::LIST).gives::<api::KeyList>(200).about("Lists keys, newest first");
+    r.delete("/v1/keys/{id}", Admin, keys::revoke).about("Revokes a key: from now on it opens nothing");
+    // The record of what was done
     r.get("/v1/admin/audit", Admin, admin::audit).query(admin::AUDIT).gives::<api::AuditList>(200).about("Lists who changed what, newest first");
     r.get("/v1/admin/audit/verify", Admin, admin::verify).query(admin::VERIFY).gives::<api::AuditVerification>(200).about("Checks the chain of the audit log, and that it leads past a signed head");
     // The pool, for operators

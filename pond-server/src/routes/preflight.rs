@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use pond_core::keys::Principal;
 use pond_core::preflight::Severity;
 use pond_core::runs::Reach;
 use pond_sdk::api::Preflight;
 
 use super::runs::project_of;
-use crate::auth::Principal;
 use crate::error::{Answer, found};
 use crate::extract::{JsonText, Param, Query};
 use crate::state::AppState;
@@ -33,11 +33,8 @@ pub(super) async fn preflight(
     };
     query.done()?;
     let project = project_of(&state, &principal, &body)?;
-    let problems = state
-        .pond()
-        .runs()
-        .preflight_as(project, &body, reach, principal.folders())
-        .await?;
+    let runs = state.pond().runs().with_folders(principal.folders());
+    let problems = runs.preflight(project, &body, reach).await?;
     Ok(Json(Preflight {
         ok: problems.iter().all(|problem| problem.severity != Severity::Error),
         problems: problems.iter().map(found).collect(),

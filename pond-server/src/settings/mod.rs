@@ -18,11 +18,11 @@ use std::collections::BTreeMap;
 pub use self::reader::BadSetting;
 use self::reader::Reader;
 pub use self::server::ServerSettings;
-pub use self::shell::ShellSandbox;
 pub use self::sources::SourceSettings;
 pub use self::store::{Blobs, RootKey, StoreSettings};
 pub use self::worker::PoolSettings;
 use pond_core::EngineSettings;
+use pond_worker::host::ShellSandbox;
 
 /// An environment.
 pub type Environment = BTreeMap<String, String>;

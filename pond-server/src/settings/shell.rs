@@ -1,16 +1,8 @@
 //! How `shell` stages are confined on this host.
 
-use super::reader::Reader;
+use pond_worker::host::ShellSandbox;
 
-/// How `shell` stages are confined.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ShellSandbox {
-    /// In bubblewrap, without network.
-    #[default]
-    Bubblewrap,
-    /// Not at all: with all that the server itself may do.
-    None,
-}
+use super::reader::Reader;
 
 pub(super) fn read(reader: &mut Reader<'_>) -> ShellSandbox {
     let choice = |text: &str| match text {

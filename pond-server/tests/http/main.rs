@@ -4,7 +4,6 @@ mod admin;
 mod artifacts;
 mod events;
 mod general;
-mod keys;
 mod once;
 mod programs;
 mod runs;

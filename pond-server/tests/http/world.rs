@@ -10,9 +10,7 @@ use http_body_util::BodyExt;
 use pond_core::Pond;
 use pond_core::artifacts::{Artifact, ArtifactName, BlobStore};
 use pond_core::clock::{Clock, SystemClock};
-use pond_core::event::{Event, EventBody};
 use pond_core::id::RunId;
-use pond_core::logs::{LogLine, LogSource};
 use pond_core::runs::Append;
 use pond_core::scope::Scope;
 use pond_core::secret::Secret;
@@ -168,25 +166,6 @@ impl World {
             ids: Vec::new(),
             artifacts: vec![artifact],
             usage: Vec::new(),
-        };
-        self.store.append_events(append).await.expect("it is stored");
-    }
-
-    /// Adds a log line to a run, as a worker would.
-    pub(crate) async fn log(&self, run: &str, line: &str) {
-        let event = Event {
-            at: SystemClock.now(),
-            body: EventBody::Log(LogLine::system(LogSource::Agent, None, line.to_owned())),
-        };
-        let append = Append {
-            run: run.parse().expect("a UUID"),
-            events: vec![event],
-            log_bytes: line.len() as u64,
-            guard: None,
-            piece: None,
-            artifacts: Vec::new(),
-            usage: Vec::new(),
-            ids: Vec::new(),
         };
         self.store.append_events(append).await.expect("it is stored");
     }

@@ -21,10 +21,12 @@ INSERT INTO lanes (project, last, busy, held, most)
     SELECT project, MAX(place), SUM(CASE WHEN status < 2 THEN 1 ELSE 0 END), 0, 32 FROM jobs GROUP BY project;
 
 CREATE INDEX lanes_by_last ON lanes (last);
-CREATE INDEX jobs_held ON jobs (project, enqueued_at, stage, area, id) WHERE status = 3;
+CREATE INDEX jobs_held ON jobs (project, enqueued_at, stage, area NULLS FIRST, id) WHERE status = 3;
 -- For workers of one project, in place of the index of all its live jobs.
 CREATE INDEX jobs_in_line_of_project ON jobs (project, need, place, id) WHERE status = 0;
 DROP INDEX jobs_of_project;
+-- For those that go with what their run left.
+CREATE INDEX jobs_ended_of_run ON jobs (run_id, id) WHERE status = 2;
 
 CREATE TABLE orchestrators (
     id        BYTEA  NOT NULL PRIMARY KEY,

@@ -1,42 +1,14 @@
--- API keys, the audit log, and what is kept of requests that are carried out once.
-
+-- API keys; what they open is found by the hash of what is sent.
 CREATE TABLE api_keys (
     id           BLOB   NOT NULL PRIMARY KEY,
-    hash         BLOB   NOT NULL UNIQUE, -- SHA-256 of the token
     project      BLOB   NOT NULL,
     name         TEXT   NOT NULL,
     prefix       TEXT   NOT NULL,
-    scopes       TEXT   NOT NULL, -- names, separated by commas
+    hash         BLOB   NOT NULL UNIQUE, -- SHA-256 of the token
+    scopes       TEXT   NOT NULL, -- JSON array
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT,
     last_used_at BIGINT
 ) WITHOUT ROWID;
 
 CREATE INDEX api_keys_of_project ON api_keys (project, id);
-
-CREATE TABLE audit (
-    id         BIGINT NOT NULL PRIMARY KEY, -- 1, 2, 3 …
-    at         BIGINT NOT NULL,
-    actor      TEXT   NOT NULL,
-    action     TEXT   NOT NULL,
-    target     TEXT   NOT NULL,
-    project    BLOB,
-    changed    TEXT   NOT NULL, -- a JSON array of field names
-    request_id TEXT,
-    prev_hash  BLOB   NOT NULL,
-    hash       BLOB   NOT NULL,
-    mac        BLOB   NOT NULL
-) WITHOUT ROWID;
-
-CREATE TABLE once (
-    id         BLOB   NOT NULL PRIMARY KEY,
-    body       BLOB   NOT NULL, -- keyed hash of the request's body
-    nonce      BLOB   NOT NULL,
-    expires_at BIGINT NOT NULL,
-    status     BIGINT, -- none while under way
-    location   TEXT,
-    made_id    TEXT, -- when no answer is kept
-    answer     BLOB
-) WITHOUT ROWID;
-
-CREATE INDEX once_by_end ON once (expires_at);

@@ -25,6 +25,8 @@ CREATE INDEX jobs_held ON jobs (project, enqueued_at, stage, area, id) WHERE sta
 -- For workers of one project, in place of the index of all its live jobs.
 CREATE INDEX jobs_in_line_of_project ON jobs (project, need, place, id) WHERE status = 0;
 DROP INDEX jobs_of_project;
+-- For those that go with what their run left.
+CREATE INDEX jobs_ended_of_run ON jobs (run_id, id) WHERE status = 2;
 
 CREATE TABLE orchestrators (
     id        BLOB   NOT NULL PRIMARY KEY,

@@ -1,40 +1,14 @@
-//! Keys, the audit log and requests that are carried out once: rare facts, each a transaction of its own.
+//! The audit log and requests that are carried out once: rare facts, each a transaction of its own.
 
 use async_trait::async_trait;
 use pond_core::audit::{AuditFilter, AuditHead, AuditRow, AuditStore};
 use pond_core::clock::Timestamp;
-use pond_core::id::KeyId;
 use pond_core::idempotency::{Attempt, Begun, Kept, OnceStore};
-use pond_core::keys::{ApiKey, KeyStore, KnownKey, NewKey};
 use pond_core::page::{Page, PageRequest};
-use pond_core::scope::Scope;
 use pond_core::store::StoreError;
 
 use super::Front;
 use crate::fact::Backend;
-
-#[async_trait]
-impl<B: Backend> KeyStore for Front<B> {
-    async fn create_key(&self, key: NewKey) -> Result<bool, StoreError> {
-        self.backend.create_key(key).await
-    }
-
-    async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KnownKey>, StoreError> {
-        self.backend.key_by_hash(hash).await
-    }
-
-    async fn keys(&self, scope: Scope, page: PageRequest<KeyId>) -> Result<Page<ApiKey, KeyId>, StoreError> {
-        self.backend.keys(scope, page).await
-    }
-
-    async fn revoke_key(&self, scope: Scope, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
-        self.backend.revoke_key(scope, id).await
-    }
-
-    async fn touch_key(&self, id: KeyId, at: Timestamp, known_since: Timestamp) -> Result<(), StoreError> {
-        self.backend.touch_key(id, at, known_since).await
-    }
-}
 
 #[async_trait]
 impl<B: Backend> AuditStore for Front<B> {

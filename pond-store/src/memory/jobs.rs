@@ -188,6 +188,7 @@ impl State {
             }
         }
         if next.status() == JobStatus::Ended {
+            self.ended.insert((job.row.run, id));
             let lane = self.lanes.entry(job.row.project).or_default();
             if job.place.is_some() {
                 lane.drop_busy();
@@ -227,6 +228,18 @@ impl State {
         if let Some(job) = guard.and_then(|guard| self.jobs.get_mut(&guard.job)) {
             job.told.extend(ids);
         }
+    }
+
+    /// Forgets up to `limit` ended jobs of a run, and says how many.
+    pub(super) fn forget_jobs(&mut self, run: RunId, limit: usize) -> usize {
+        let (first, last) = (JobId::from(Uuid::nil()), JobId::from(Uuid::max()));
+        let gone = self.ended.range((run, first)..=(run, last)).take(limit);
+        let gone: Vec<(RunId, JobId)> = gone.copied().collect();
+        for ended in &gone {
+            self.ended.remove(ended);
+            self.jobs.remove(&ended.1);
+        }
+        gone.len()
     }
 
     pub(super) fn claim(&mut self, request: &ClaimRequest) -> Claimed {

@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use pond_core::audit::AuditRow;
 use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
-use pond_core::id::{EngineId, JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
-use pond_core::keys::NewKey;
+use pond_core::id::{EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
+use pond_core::keys::ApiKey;
 use pond_core::pool::{Code, EnrolledWorker, Lane, NeedsKey, Orchestrator};
 use pond_core::projects::Project;
 use pond_core::runs::StoredDefinition;
@@ -58,15 +58,18 @@ struct State {
     lanes: BTreeMap<ProjectId, Lane>,
     /// Jobs that are held, oldest first.
     held: HashMap<ProjectId, BTreeSet<HeldPlace>>,
+    /// Jobs that have ended, by run.
+    ended: BTreeSet<(RunId, JobId)>,
     codes: HashMap<[u8; 32], Code>,
     orchestrators: BTreeMap<OrchestratorId, Orchestrator>,
     workers: BTreeMap<WorkerId, EnrolledWorker>,
     config_revision: i64,
     config: BTreeMap<(EntryKind, Owner, String), Entry>,
     projects: BTreeMap<ProjectId, Project>,
+    /// By the hash of their tokens.
+    api_keys: HashMap<[u8; 32], ApiKey>,
     keys: BTreeMap<u32, WrappedKey>,
     server_keys: BTreeMap<String, Sealed>,
-    api_keys: BTreeMap<KeyId, NewKey>,
     audit: Vec<AuditRow>,
     once: HashMap<[u8; 32], Once>,
 }

@@ -43,11 +43,11 @@ impl ProjectStore for Memory {
             return Ok(ProjectDeleted::Unknown);
         }
         let has_runs = state.by_project.get(&id).is_some_and(|runs| !runs.is_empty());
-        if has_runs || state.config.keys().any(|(_, owner, _)| *owner == Owner::Project(id)) {
+        let has_config = state.config.keys().any(|(_, owner, _)| *owner == Owner::Project(id));
+        if has_runs || has_config || state.api_keys.values().any(|key| key.project == id) {
             return Ok(ProjectDeleted::InUse);
         }
         state.projects.remove(&id);
-        state.api_keys.retain(|_, known| known.key.project != id);
         Ok(ProjectDeleted::Gone)
     }
 }

@@ -7,7 +7,8 @@ use pond_core::page::{Page, PageRequest};
 use pond_core::runs::{Emptied, RetentionStore, first_id};
 use pond_core::store::StoreError;
 
-use super::Memory;
+use super::runs::RunRecord;
+use super::{Memory, State};
 
 #[async_trait]
 impl RetentionStore for Memory {
@@ -34,7 +35,22 @@ impl RetentionStore for Memory {
     async fn empty_run(&self, run: RunId, cutoff: Timestamp, limit: u32) -> Result<Emptied, StoreError> {
         let mut state = self.state()?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let record = state.runs.get_mut(&run).filter(|record| record.ended_before(cutoff));
-        Ok(record.map_or(Emptied::Whole, |record| record.empty(limit)))
+        Ok(state.empty(run, cutoff, limit))
+    }
+}
+
+impl State {
+    /// Forgets what a run left: artifacts, then jobs, then events, up to `limit` of each, and no later ones while there may be
+    /// more of the earlier.
+    fn empty(&mut self, run: RunId, cutoff: Timestamp, limit: usize) -> Emptied {
+        let due = |record: &&mut RunRecord| record.ended_before(cutoff);
+        let Some(record) = self.runs.get_mut(&run).filter(due) else {
+            return Emptied::Whole;
+        };
+        if record.forget_artifacts(limit) >= limit || self.forget_jobs(run, limit) >= limit {
+            return Emptied::Part;
+        }
+        let gone = self.runs.get_mut(&run).map_or(0, |record| record.forget_events(limit));
+        if gone >= limit { Emptied::Part } else { Emptied::Whole }
     }
 }

@@ -8,9 +8,7 @@ use pond_core::clock::Timestamp;
 use pond_core::event::{Event, EventNumber, NumberedEvent};
 use pond_core::id::{EngineId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
-use pond_core::runs::{
-    Append, Appended, Commit, Committed, Emptied, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead,
-};
+use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
 use pond_core::scope::Scope;
 use pond_core::store::StoreError;
 use pond_core::usage::{UsageEntry, UsageTotals};
@@ -65,17 +63,18 @@ impl RunRecord {
         self.head.state.phase.ended_at().is_some_and(|ended| ended < cutoff)
     }
 
-    /// Forgets up to `limit` artifacts, and once these are gone up to `limit` events.
-    pub(super) fn empty(&mut self, limit: usize) -> Emptied {
-        for _ in 0..limit {
-            if self.artifacts.pop_first().is_none() {
-                let gone = limit.min(self.events.len());
-                self.events.drain(..gone);
-                self.emptied += gone;
-                return if gone == limit { Emptied::Part } else { Emptied::Whole };
-            }
-        }
-        Emptied::Part
+    /// Forgets up to `limit` artifacts, and says how many.
+    pub(super) fn forget_artifacts(&mut self, limit: usize) -> usize {
+        let gone = std::iter::from_fn(|| self.artifacts.pop_first());
+        gone.take(limit).count()
+    }
+
+    /// Forgets up to `limit` events, the first ones, and says how many.
+    pub(super) fn forget_events(&mut self, limit: usize) -> usize {
+        let gone = limit.min(self.events.len());
+        self.events.drain(..gone);
+        self.emptied += gone;
+        gone
     }
 }
 

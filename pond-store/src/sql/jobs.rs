@@ -225,9 +225,9 @@ struct Steps<'a> {
     released: Vec<[u8; 16]>,
     cancelled: Vec<[u8; 16]>,
     ended: Vec<[u8; 16]>,
-    dispatched: Vec<(&'a JobId, &'a String)>,
-    reported: Vec<(&'a JobId, &'a String)>,
-    lanes: lanes::Leaving,
+    dispatched: BTreeMap<JobId, &'a String>,
+    reported: BTreeMap<JobId, &'a String>,
+    lanes: lanes::LaneNews,
 }
 
 impl<'a> Steps<'a> {
@@ -237,19 +237,21 @@ impl<'a> Steps<'a> {
         for change in done.iter().flat_map(|item| &item.jobs) {
             match change {
                 JobChange::Enqueue(new) => {
-                    if !held.0.contains_key(&new.id) {
-                        steps.enqueued.entry(new.id).or_insert(new);
+                    if !held.0.contains_key(&new.id) && !steps.enqueued.contains_key(&new.id) {
+                        steps.enqueued.insert(new.id, new);
+                        steps.lanes.of(new.project).most = Some(new.project_limit);
                     }
                 }
                 JobChange::End(id) if steps.enqueued.contains_key(id) => drop(steps.stillborn.insert(*id)),
                 JobChange::Dispatch(id, record) => {
                     if held.0.get(id).is_some_and(|job| job.status == CLAIMED) {
-                        steps.dispatched.push((id, record));
+                        steps.dispatched.insert(*id, record);
                     }
                 }
                 JobChange::Reported(id, record) => {
-                    if held.0.get(id).is_some_and(|job| job.status == ENDED) {
-                        steps.reported.push((id, record));
+                    let ended = held.0.get(id).is_some_and(|job| job.status == ENDED);
+                    if ended || steps.stillborn.contains(id) {
+                        steps.reported.insert(*id, record);
                     }
                 }
                 JobChange::Release(id) | JobChange::Cancel(id) | JobChange::End(id) => {
@@ -270,12 +272,12 @@ impl<'a> Steps<'a> {
                 self.released.push(id);
             }
             (JobChange::End(_), WAITING | CLAIMED) => {
-                self.lanes.of(job.project).busy += 1;
+                self.lanes.of(job.project).busy_left += 1;
                 job.status = ENDED;
                 self.ended.push(id);
             }
             (JobChange::End(_), HELD) => {
-                self.lanes.of(job.project).held += 1;
+                self.lanes.of(job.project).held_left += 1;
                 job.status = ENDED;
                 self.ended.push(id);
             }
@@ -337,7 +339,6 @@ pub(super) async fn change_jobs(
             tx.write(text, vec![Arg::Ids(ids.clone())]).await?;
         }
     }
-    dispatch(tx, &steps.reported).await?;
     let mut newcomers: Vec<Newcomer<'_>> = steps.enqueued.values().map(|new| Newcomer::new(new)).collect();
     newcomers.retain(|newcomer| !steps.stillborn.contains(&newcomer.job.id));
     let admitted = lanes::admit(tx, steps.lanes, &mut newcomers).await?;
@@ -347,6 +348,8 @@ pub(super) async fn change_jobs(
         .map(|new| job_json(new.job, new.place.map_or(HELD, |_| WAITING), new.place));
     let rows: Vec<String> = rows.chain(stillborn.map(|new| job_json(new, ENDED, None))).collect();
     insert_jobs(tx, &rows).await?;
+    // Last: it may be of one that ended here, or that came and ended here.
+    dispatch(tx, &steps.reported).await?;
     Ok(Lined {
         fresh_needs,
         any: admitted || !steps.released.is_empty(),
@@ -407,11 +410,11 @@ async fn insert_jobs(tx: &mut Tx, rows: &[String]) -> Result<(), sqlx::Error> {
 }
 
 /// Keeps what was decided of claimed jobs, or reported of ended ones.
-async fn dispatch(tx: &mut Tx, records: &[(&JobId, &String)]) -> Result<(), sqlx::Error> {
+async fn dispatch(tx: &mut Tx, records: &BTreeMap<JobId, &String>) -> Result<(), sqlx::Error> {
     if records.is_empty() {
         return Ok(());
     }
-    let row = |(id, record): &(&JobId, &String)| {
+    let row = |(id, record): (&JobId, &&String)| {
         let mut row = JsonRow::new(64 + record.len());
         row.hex(id.as_bytes());
         row.text(record);

@@ -10,20 +10,24 @@ use pond_core::store::StoreError;
 use super::db::{Arg, Text, Tx, args, over_rows};
 use super::item::{JsonRow, json_rows};
 
-/// Projects whose lanes are to be looked at, and how many jobs leave each.
+/// Projects whose lanes are to be looked at, and what is new of each.
 #[derive(Debug, Default)]
-pub(super) struct Leaving(BTreeMap<ProjectId, Left>);
+pub(super) struct LaneNews(BTreeMap<ProjectId, News>);
 
-/// How many jobs leave a lane.
+/// What is new of a lane.
 #[derive(Debug, Default)]
-pub(super) struct Left {
-    pub(super) busy: u32,
-    pub(super) held: u32,
+pub(super) struct News {
+    /// Jobs in line or claimed that leave.
+    pub(super) busy_left: u32,
+    /// Held jobs that leave.
+    pub(super) held_left: u32,
+    /// How many may be busy, when a job told it: one that ended at once has told it too.
+    pub(super) most: Option<u32>,
 }
 
-impl Leaving {
-    /// Those of a project, which is looked at from now on.
-    pub(super) fn of(&mut self, project: ProjectId) -> &mut Left {
+impl LaneNews {
+    /// That of a project, which is looked at from now on.
+    pub(super) fn of(&mut self, project: ProjectId) -> &mut News {
         self.0.entry(project).or_default()
     }
 }
@@ -54,21 +58,18 @@ struct Candidate {
 type Candidates = BTreeMap<(Timestamp, u32, Option<u32>, JobId), Candidate>;
 
 /// Takes out of the lanes what leaves, and lets held jobs and newcomers into line where there is room; whether any came.
-/// Newcomers that stay without a place are held.
-pub(super) async fn admit(tx: &mut Tx, leaving: Leaving, newcomers: &mut [Newcomer<'_>]) -> Result<bool, sqlx::Error> {
-    let mut projects: BTreeSet<ProjectId> = leaving.0.keys().copied().collect();
-    projects.extend(newcomers.iter().map(|new| new.job.project));
+/// Newcomers that stay without a place are held; their projects are among those of `news`.
+pub(super) async fn admit(tx: &mut Tx, news: LaneNews, newcomers: &mut [Newcomer<'_>]) -> Result<bool, sqlx::Error> {
+    let projects: BTreeSet<ProjectId> = news.0.keys().copied().collect();
     if projects.is_empty() {
         return Ok(false);
     }
     let mut lanes = lock(tx, &projects).await?;
-    for (project, left) in &leaving.0 {
+    for (project, new) in &news.0 {
         let lane = lanes.entry(*project).or_default();
-        (0..left.busy).for_each(|_| lane.drop_busy());
-        (0..left.held).for_each(|_| lane.drop_held());
-    }
-    for new in newcomers.iter() {
-        lanes.entry(new.job.project).or_default().most = new.job.project_limit;
+        (0..new.busy_left).for_each(|_| lane.drop_busy());
+        (0..new.held_left).for_each(|_| lane.drop_held());
+        lane.most = new.most.unwrap_or(lane.most);
     }
     let mut candidates = held(tx, &lanes).await?;
     for (place, new) in newcomers.iter().enumerate() {
@@ -152,8 +153,9 @@ async fn held(tx: &mut Tx, lanes: &BTreeMap<ProjectId, Lane>) -> Result<BTreeMap
     const OLDEST: Text = Text {
         sqlite: "SELECT id, project, need, enqueued_at, stage, area FROM jobs
                  WHERE project = $1 AND status = 3 ORDER BY enqueued_at, stage, area, id LIMIT $2",
+        // SQLite puts a job without an area first unasked.
         postgres: "SELECT id, project, need, enqueued_at, stage, area FROM jobs
-                   WHERE project = $1 AND status = 3 ORDER BY enqueued_at, stage, area, id LIMIT $2
+                   WHERE project = $1 AND status = 3 ORDER BY enqueued_at, stage, area NULLS FIRST, id LIMIT $2
                    FOR UPDATE SKIP LOCKED",
     };
     let mut all = BTreeMap::new();

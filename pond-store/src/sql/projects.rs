@@ -64,16 +64,13 @@ impl ProjectStore for Sql {
         let mut tx = self.db.begin().await.map_err(unavailable)?;
         let delete = "DELETE FROM projects WHERE id = $1
                         AND NOT EXISTS (SELECT 1 FROM runs WHERE project = $1)
-                        AND NOT EXISTS (SELECT 1 FROM config WHERE owner = $1)";
+                        AND NOT EXISTS (SELECT 1 FROM config WHERE owner = $1)
+                        AND NOT EXISTS (SELECT 1 FROM api_keys WHERE project = $1)";
         let deleted = tx.write(delete, args![id.as_bytes()]).await.map_err(unavailable)?;
         let still = tx
             .read("SELECT 1 FROM projects WHERE id = $1", args![id.as_bytes()])
             .await
             .map_err(unavailable)?;
-        if deleted == 1 {
-            let keys = "DELETE FROM api_keys WHERE project = $1";
-            tx.write(keys, args![id.as_bytes()]).await.map_err(unavailable)?;
-        }
         tx.commit().await.map_err(unavailable)?;
         Ok(match (deleted, still.is_empty()) {
             (0, true) => ProjectDeleted::Unknown,

@@ -50,6 +50,10 @@ impl RetentionStore for Sql {
               AND (stage, substage, name) IN (SELECT a.stage, a.substage, a.name FROM artifacts AS a WHERE a.run_id = $1
                                               ORDER BY a.stage, a.substage, a.name LIMIT $3)
               AND EXISTS (SELECT 1 FROM runs AS r WHERE r.id = $1 AND r.finished_at < $2)";
+        let jobs = "
+            DELETE FROM jobs
+            WHERE id IN (SELECT j.id FROM jobs AS j WHERE j.run_id = $1 AND j.status = 2 ORDER BY j.id LIMIT $3)
+              AND EXISTS (SELECT 1 FROM runs AS r WHERE r.id = $1 AND r.finished_at < $2)";
         let segments = "
             DELETE FROM segments
             WHERE run_id = $1
@@ -58,7 +62,7 @@ impl RetentionStore for Sql {
               AND EXISTS (SELECT 1 FROM runs AS r WHERE r.id = $1 AND r.finished_at < $2)";
         let mut tx = self.db.begin().await.map_err(unavailable)?;
         let mut more = false;
-        for text in [artifacts, segments] {
+        for text in [artifacts, jobs, segments] {
             if more {
                 break;
             }

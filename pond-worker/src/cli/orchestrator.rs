@@ -75,7 +75,7 @@ fn read(args: ServeArgs, environment: &Environment) -> Result<OrchestratorSettin
                 return Err(Bad::of("--bind", why));
             }
             Tls::Waived => {
-                tracing::warn!(bind = %args.bind, "workers are answered without TLS: their tokens travel in clear")
+                tracing::warn!(bind = %args.bind, "workers are answered without TLS: their tokens travel in clear");
             }
         }
     }

@@ -11,7 +11,7 @@ const MAX_INDENT: usize = 3;
 const MIN_FENCE: usize = 3;
 
 /// A piece of a block with the label.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(super) enum Piece<'a> {
     /// It begins.
     Opened,

@@ -70,7 +70,7 @@ async fn in_folder(
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let conflicts: Vec<String> = areas
         .iter()
-        .filter(|area| !is_applied(area) && !(area.patch.is_empty() && area.changed.is_empty()))
+        .filter(|area| !(is_applied(area) || area.patch.is_empty() && area.changed.is_empty()))
         .map(|area| area.substage.clone())
         .collect();
     let changed = json!({"base": base, "files": files, "conflicts": conflicts}).to_string();

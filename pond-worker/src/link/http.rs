@@ -19,7 +19,7 @@ use pond_core::artifacts::ByteStream;
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::{
     Beat, BeatAnswer, Chunk, Command, Grant, Job, Poll, Polled, Report, SignedJob, Telemetry, Upload, WorkerInfo,
-    WorkerLink,
+    WorkerLink, verify_box,
 };
 use pond_core::error::{Error, Result};
 use pond_core::id::JobId;
@@ -126,14 +126,6 @@ impl HttpLink {
         self.0.shut_out.cancelled().await;
     }
 
-    /// Draws a slice of the job's budget.
-    ///
-    /// # Errors
-    /// As every call about a job.
-    pub async fn draw_budget(&self, claim: &Claim, want: api::Spend) -> Result<api::DrawnBudget> {
-        self.of_job(claim, "budget", &api::DrawBudget { want }).await
-    }
-
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.0.jobs.lock().expect("no holder of this lock panics")
     }
@@ -230,7 +222,7 @@ impl HttpLink {
                         match command.kind.as_str() {
                             "cancel" => orders.push(Command::Cancel(command.job)),
                             other => {
-                                tracing::info!(job = %command.job, kind = other, "a command that this worker does not know")
+                                tracing::info!(job = %command.job, kind = other, "a command that this worker does not know");
                             }
                         }
                         jobs.carried_out(&command);
@@ -253,15 +245,21 @@ impl HttpLink {
         orders
     }
 
-    /// Opens a box that was sealed for a job.
-    fn open(&self, claim: &Claim, purpose: Purpose, enc: &str, ciphertext: &str) -> Result<SecretBytes> {
+    /// Opens a box that the engine sealed for a job: one that a relay sealed itself would open too, so its signature is what
+    /// counts.
+    fn open(&self, claim: &Claim, purpose: Purpose, told: &api::SealedBox) -> Result<SecretBytes> {
         let place = self
             .jobs()
             .place(claim, self.0.standing.worker, purpose)
             .ok_or_else(stale)?;
-        let decoded = STANDARD.decode(enc).ok().zip(STANDARD.decode(ciphertext).ok());
+        let decoded = STANDARD
+            .decode(&told.enc)
+            .ok()
+            .zip(STANDARD.decode(&told.ciphertext).ok());
         let (enc, ciphertext) = decoded.ok_or_else(|| foreign_box(claim, "it is not base64"))?;
         let sealed = SealedBox { enc, ciphertext };
+        verify_box(&sealed, &place, &told.signature, &self.0.standing.engine)
+            .map_err(|error| foreign_box(claim, &error.to_string()))?;
         let opened = self.0.keys.open(&sealed, &place);
         opened.map_err(|error| foreign_box(claim, &error.to_string()))
     }
@@ -417,7 +415,7 @@ impl WorkerLink for HttpLink {
         if sealed.alg != SEALED_BOX {
             return Err(foreign_box(claim, "its algorithm is not known"));
         }
-        let clear = self.open(claim, Purpose::Credential, &sealed.enc, &sealed.ciphertext)?;
+        let clear = self.open(claim, Purpose::Credential, &sealed)?;
         grant(&clear).ok_or_else(|| foreign_box(claim, "what it holds does not read"))
     }
 
@@ -433,7 +431,13 @@ impl WorkerLink for HttpLink {
             worker_id: self.0.standing.worker.to_string(),
         };
         let redeemed: api::RedeemedBundle = self.post(ask, &body).await?;
-        let key = self.open(claim, Purpose::Bundle, &redeemed.enc, &redeemed.ciphertext)?;
+        let sealed = api::SealedBox {
+            alg: SEALED_BOX.to_owned(),
+            enc: redeemed.enc,
+            ciphertext: redeemed.ciphertext,
+            signature: redeemed.signature,
+        };
+        let key = self.open(claim, Purpose::Bundle, &sealed)?;
         let key = BundleKey::new(key).ok_or_else(|| foreign_box(claim, "it holds no bundle key"))?;
         // The claim goes along with it, so it goes nowhere else.
         let own = redeemed.url.strip_prefix("/v1/worker/bundles/");

@@ -119,8 +119,13 @@ struct Ready {
 }
 
 impl Attempt<'_> {
+    /// Of this attempt alone: one that lost its lease may still be ending here when the next one begins.
+    fn name(&self) -> String {
+        format!("{}-{}", self.job.id, self.job.attempt)
+    }
+
     async fn whole(&self) {
-        let report = match WorkFolder::create(&self.shop.settings.work_dir, &self.job.id.to_string()).await {
+        let report = match WorkFolder::create(&self.shop.settings.work_dir, &self.name()).await {
             Ok(folder) => self.in_folder(folder).await,
             Err(error) => {
                 tracing::error!(job = %self.job.id, %error, "no folder for a job");
@@ -393,9 +398,10 @@ impl Attempt<'_> {
             let draws = LinkDraws(self.claimed.clone());
             Arc::new(Purse::new(limits, Box::new(draws)))
         });
-        let spend = purse
-            .clone()
-            .map_or_else(|| Arc::new(Unlimited) as Arc<dyn Spend>, |purse| purse);
+        let spend: Arc<dyn Spend> = match &purse {
+            Some(purse) => purse.clone(),
+            None => Arc::new(Unlimited),
+        };
         let wire = MiniWire::of(&model.provider).unwrap_or(MiniWire::Chat);
         let socket = ready.folder.broker_socket();
         let listener = UnixListener::bind(&socket).map_err(|error| {
@@ -434,7 +440,7 @@ impl Attempt<'_> {
             access,
         };
         Spec {
-            name: format!("job-{}", self.job.id),
+            name: format!("job-{}", self.name()),
             profile: block.profile,
             mounts: vec![
                 mount(ready.folder.checkout(), CHECKOUT, access),

@@ -247,7 +247,14 @@ impl Lifetime {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.leases.lock().remove(&self.job);
+        let mut held = self.leases.lock();
+        // The next attempt of the same job may be held here already.
+        if held
+            .get(&self.job)
+            .is_some_and(|lease| lease.until.subscribe().same_channel(&self.until))
+        {
+            held.remove(&self.job);
+        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! A hand-played engine: the calls under `/v1/orch`, written from their description alone.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a refusal is the answer itself, as axum takes it"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,8 +18,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
 use pond_core::clock::{Clock, SystemClock, Timestamp};
-use pond_core::dispatch::{BundleOffer, CredentialRequest, Job, SignedCommand, SignedJob};
+use pond_core::dispatch::{BundleOffer, CredentialRequest, Job, SignedCommand, SignedJob, sign_box};
 use pond_core::entropy::SystemEntropy;
 use pond_core::id::{BootId, JobId, WorkerId};
 use pond_core::pool::{ClaimToken, EngineKey, WorkerKeys};
@@ -207,6 +213,13 @@ impl Played {
         self.told(job, |told| told.ends[0].clone())
     }
 
+    /// Waits until the job is done well.
+    pub(super) async fn is_done(&self, job: JobId) {
+        let end = self.ended(job).await;
+        let lines = self.told(job, |told| told.lines.clone());
+        assert_eq!(end["state"], "done", "{end} {lines:?}");
+    }
+
     /// A claim that holds, or how it does not.
     fn claim<'e>(&self, engine: &'e mut Engine, job: JobId, headers: &HeaderMap) -> Result<&'e mut Told, Response> {
         authorized(headers)?;
@@ -321,7 +334,7 @@ impl Played {
         cancels.chain(engine.extra.iter().cloned()).collect()
     }
 
-    fn seal_for(&self, engine: &Engine, job: JobId, purpose: Purpose, clear: &[u8]) -> SealedBox {
+    fn seal_for(&self, engine: &Engine, job: JobId, purpose: Purpose, clear: &[u8]) -> (SealedBox, Value) {
         let told = &engine.jobs[&job];
         let claim = told.claim.as_ref().unwrap();
         let place = BoxPlace {
@@ -330,7 +343,9 @@ impl Played {
             attempt: told.attempts,
             purpose,
         };
-        SealedBox::seal(&engine.keys[&claim.worker].x25519, &place, clear, &SystemEntropy).unwrap()
+        let sealed = SealedBox::seal(&engine.keys[&claim.worker].x25519, &place, clear, &SystemEntropy).unwrap();
+        let signature = sign_box(&sealed, &place, &self.key);
+        (sealed, signature)
     }
 }
 
@@ -509,10 +524,11 @@ async fn seal(State(played): State<Played>, headers: HeaderMap, Json(of): Json<a
     let work = played.claim(&mut engine, job, &headers)?.work.clone().unwrap();
     let secrets = work.secrets.unwrap();
     let clear = json!({"env": secrets}).to_string();
-    let sealed = played.seal_for(&engine, job, Purpose::Credential, clear.as_bytes());
-    Ok(Json(
-        json!({"alg": SEALED_BOX, "enc": STANDARD.encode(sealed.enc), "ciphertext": STANDARD.encode(sealed.ciphertext)}),
-    ))
+    let (sealed, signature) = played.seal_for(&engine, job, Purpose::Credential, clear.as_bytes());
+    Ok(Json(json!({
+        "alg": SEALED_BOX, "enc": STANDARD.encode(sealed.enc), "ciphertext": STANDARD.encode(sealed.ciphertext),
+        "signature": signature,
+    })))
 }
 
 async fn redeem(State(played): State<Played>, headers: HeaderMap, Json(body): Json<api::RedeemBundle>) -> Answer {
@@ -525,9 +541,10 @@ async fn redeem(State(played): State<Played>, headers: HeaderMap, Json(body): Js
     }
     let (_, key) = told.work.clone().unwrap().bundle.unwrap();
     let until = told.claim.as_ref().unwrap().until;
-    let sealed = played.seal_for(&engine, job, Purpose::Bundle, &key);
+    let (sealed, signature) = played.seal_for(&engine, job, Purpose::Bundle, &key);
     Ok(Json(json!({
         "enc": STANDARD.encode(sealed.enc), "ciphertext": STANDARD.encode(sealed.ciphertext),
+        "signature": signature,
         "url": format!("/v1/orch/bundles/{job}"), "expires_at": until.to_string(),
     })))
 }
@@ -548,13 +565,16 @@ async fn bundle(
     });
     let rest = sealed[from..].to_vec();
     let part = rest.len().min(100_000);
-    let pieces = vec![
-        Ok(Bytes::copy_from_slice(&rest[..part])),
-        Err(std::io::Error::other("cut")),
-    ];
+    let piece = Bytes::copy_from_slice(&rest[..part]);
+    // What was sent must be on its way before the connection breaks.
+    let cut = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Err(std::io::Error::other("cut"))
+    };
+    let pieces = futures::stream::once(async { Ok(piece) }).chain(futures::stream::once(cut));
     let body = match part == rest.len() {
         true => axum::body::Body::from(rest.clone()),
-        false => axum::body::Body::from_stream(futures::stream::iter(pieces)),
+        false => axum::body::Body::from_stream(pieces),
     };
     let mut response = body.into_response();
     let head = response.headers_mut();

@@ -114,7 +114,7 @@ fn c17_100_plain_http_off_loopback_is_refused_and_goes_on_when_it_is_waived() {
         "--state-dir",
         folder.path().to_str().unwrap(),
     ];
-    for line in [&worker, &serve] {
+    for line in [&worker[..], &serve[..]] {
         let refused = program(line).output().unwrap();
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(2), "{said}");

@@ -119,7 +119,7 @@ async fn a_missing_or_malformed_file_is_a_failure() {
     let block = asked("echo '```json'; echo '{\"cut\":'", ask).await;
     assert_eq!(block.failure().0, "artifact_invalid");
     let plain = asked("echo '{' > $POND_OUTPUT_DIR/map.txt", |job| {
-        job.writes_artifact = Some(name("map.txt"))
+        job.writes_artifact = Some(name("map.txt"));
     })
     .await;
     is_done(&plain);

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -18,6 +19,8 @@ use crate::runs::{Failure, FailureCode, StageOutcome};
 type Look = fn(path: &str, size: u64, content: &mut dyn Read, found: &mut Vec<Value>) -> std::io::Result<()>;
 
 const BUILTINS: [(&str, Look); 2] = [("file_inventory", inventory), ("todo_scan", todos)];
+/// What each leaves.
+const RESULTS: &str = "results.jsonl";
 const TAGS: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 /// Of a longer line, the rest is not looked at.
 const MAX_LINE: u64 = 64 << 10;
@@ -45,12 +48,20 @@ impl Executor for Builtin {
     fn work(&self) -> Work<'_> {
         Work::Engine(self)
     }
+
+    fn leaves(&self, name: &ArtifactName) -> bool {
+        name.as_str() == RESULTS
+    }
 }
 
 #[async_trait]
 impl EngineWork for Builtin {
     fn replay(&self) -> Replay {
         Replay::Safe
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        None
     }
 
     async fn run(&self, stage: &StageContext) -> StageOutcome {
@@ -61,7 +72,7 @@ impl EngineWork for Builtin {
                     .line(stage.clock.now(), format!("{}: {records} records", self.name));
                 stage
                     .sink
-                    .artifact(ArtifactName::new("results.jsonl").expect("the name is one"), bytes);
+                    .artifact(ArtifactName::new(RESULTS).expect("the name is one"), bytes);
                 StageOutcome::Done
             }
             Err(failure) => StageOutcome::Failed(failure),

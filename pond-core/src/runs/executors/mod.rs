@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -9,21 +10,27 @@ use crate::body::Object;
 
 mod builtin;
 mod noop;
+mod shell;
 mod sink;
 mod swarm;
 
 pub use sink::{Findings, FoundLine, StageSink};
-pub use swarm::{Parse, SandboxBlock, Shape, Swarm, Tier};
+pub use swarm::{Fanout, Parse, SandboxBlock, Shape, Swarm, Tier};
 
-use super::StageOutcome;
-use crate::artifacts::{BlobError, ByteStream};
+use super::{HostTools, StageOutcome};
+use crate::artifacts::{ArtifactName, BlobError, ByteStream};
 use crate::clock::Clock;
 
 /// Reads the fields of one kind.
 pub type Read = fn(&mut Object<'_>) -> Option<Arc<dyn Executor>>;
 
 /// The kinds, as definitions name them.
-pub const KINDS: &[(&str, Read)] = &[("noop", noop::read), ("builtin", builtin::read), ("swarm", swarm::read)];
+pub const KINDS: &[(&str, Read)] = &[
+    ("noop", noop::read),
+    ("builtin", builtin::read),
+    ("shell", shell::read),
+    ("swarm", swarm::read),
+];
 
 /// A stage's executor, with its fields read.
 pub trait Executor: Debug + Send + Sync {
@@ -32,6 +39,9 @@ pub trait Executor: Debug + Send + Sync {
 
     /// Where its work is done.
     fn work(&self) -> Work<'_>;
+
+    /// Whether it can leave an artifact of this name.
+    fn leaves(&self, name: &ArtifactName) -> bool;
 }
 
 /// Where work is done.
@@ -58,6 +68,9 @@ pub trait EngineWork: Debug + Send + Sync {
     /// Whether it may be run again.
     fn replay(&self) -> Replay;
 
+    /// How long it may take by its own fields; the stage's limit holds beside it.
+    fn timeout(&self) -> Option<Duration>;
+
     /// Does the work. Dropping the future cancels it: nothing goes on after that.
     async fn run(&self, stage: &StageContext) -> StageOutcome;
 }
@@ -70,6 +83,12 @@ pub struct StageContext {
     pub clock: Arc<dyn Clock>,
     /// Where log lines, progress and artifacts go.
     pub sink: StageSink,
+    /// What runs programs on the engine's host, where that is allowed.
+    pub host: Option<Arc<dyn HostTools>>,
+    /// How long the attempt may take yet. Work that keeps to it itself can end in order.
+    pub timeout: Duration,
+    /// How long a program may go on after it was asked to end.
+    pub grace: Duration,
     /// Bytes that the artifacts of the stage may have.
     pub artifact_cap: u64,
 }

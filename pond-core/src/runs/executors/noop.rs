@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{EngineWork, Executor, Replay, StageContext, Work};
+use crate::artifacts::ArtifactName;
 use crate::body::Object;
 use crate::runs::StageOutcome;
 
@@ -46,12 +47,20 @@ impl Executor for Noop {
     fn work(&self) -> Work<'_> {
         Work::Engine(self)
     }
+
+    fn leaves(&self, _name: &ArtifactName) -> bool {
+        false
+    }
 }
 
 #[async_trait]
 impl EngineWork for Noop {
     fn replay(&self) -> Replay {
         Replay::Safe
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        None
     }
 
     async fn run(&self, stage: &StageContext) -> StageOutcome {

@@ -80,6 +80,17 @@ pub struct Parse {
     pub shape: Shape,
 }
 
+/// A list of areas that a stage before this one leaves; one job for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fanout {
+    /// Key of the stage that leaves the list.
+    pub source: String,
+    /// Name of the list.
+    pub artifact: ArtifactName,
+    /// The most areas that are taken.
+    pub max_areas: usize,
+}
+
 /// An agent stage.
 #[derive(Debug, Clone)]
 pub struct Swarm {
@@ -89,6 +100,12 @@ pub struct Swarm {
     pub model: Option<String>,
     /// What the agent is asked to do.
     pub prompt: String,
+    /// The list that it has one job for each area of.
+    pub fanout: Option<Fanout>,
+    /// Records to take from fenced blocks of its output.
+    pub parse: Option<Parse>,
+    /// The file that it must leave.
+    pub writes_artifact: Option<ArtifactName>,
     /// The sandbox, or why the block is none: a message and the pointer below `executor`.
     pub sandbox: Result<SandboxBlock, SandboxFault>,
 }
@@ -103,27 +120,79 @@ pub struct SandboxFault {
 }
 
 const MAX_PROMPT_BYTES: usize = 256 << 10;
-const NOT_YET: [&str; 3] = ["fanout", "parse", "writesArtifact"];
+const MAX_FENCE_BYTES: usize = 64;
+const DEFAULT_MAX_AREAS: usize = 20;
 
 pub(super) fn read(object: &mut Object<'_>) -> Option<Arc<dyn Executor>> {
     let harness = object.text("harness").map(ToOwned::to_owned);
     let model = object.text("model").map(ToOwned::to_owned);
-    for field in NOT_YET {
-        if object.optional(field).is_some() {
-            object.fault(field, "is not served by this version of Pond");
-        }
-    }
     let prompt = object.required_text("prompt");
     if prompt.is_some_and(|prompt| prompt.len() > MAX_PROMPT_BYTES) {
         object.fault("prompt", format!("longer than {MAX_PROMPT_BYTES} bytes"));
     }
+    let fanout = object.object("fanout").map(read_fanout);
+    let parse = object.object("parse").map(read_parse);
+    let writes_artifact = match object.optional("writesArtifact") {
+        None => None,
+        Some(_) => artifact(object, "writesArtifact"),
+    };
     let sandbox = read_sandbox(object);
     Some(Arc::new(Swarm {
         harness,
         model,
         prompt: prompt?.to_owned(),
+        // What is there and does not read has its fault, which keeps the whole definition from reading.
+        fanout: fanout.flatten(),
+        parse: parse.flatten(),
+        writes_artifact,
         sandbox,
     }))
+}
+
+fn read_fanout(mut object: Object<'_>) -> Option<Fanout> {
+    let source = object.required_text("source");
+    let artifact = artifact(&mut object, "artifact");
+    let max_areas = object
+        .integer("maxAreas", 1..=100)
+        .and_then(|max| usize::try_from(max).ok());
+    object.close();
+    Some(Fanout {
+        source: source?.to_owned(),
+        artifact: artifact?,
+        max_areas: max_areas.unwrap_or(DEFAULT_MAX_AREAS),
+    })
+}
+
+fn read_parse(mut object: Object<'_>) -> Option<Parse> {
+    let fence = object.required_text("fence");
+    let odd = |c: char| c.is_whitespace() || c == '`' || c.is_control();
+    if fence.is_some_and(|fence| fence.is_empty() || fence.len() > MAX_FENCE_BYTES || fence.contains(odd)) {
+        object.fault(
+            "fence",
+            format!("expected a label of 1 to {MAX_FENCE_BYTES} bytes without spaces and `"),
+        );
+    }
+    let output = artifact(&mut object, "output");
+    object.required("shape");
+    let shape = one_of(&mut object, "shape", &Shape::ALL);
+    object.close();
+    Some(Parse {
+        fence: fence?.to_owned(),
+        output: output?,
+        shape: shape?,
+    })
+}
+
+/// A required name of an artifact.
+fn artifact(object: &mut Object<'_>, field: &'static str) -> Option<ArtifactName> {
+    let name = object.required_text(field)?;
+    match ArtifactName::new(name) {
+        Ok(name) => Some(name),
+        Err(bad) => {
+            object.fault(field, bad.to_string());
+            None
+        }
+    }
 }
 
 fn read_sandbox(object: &mut Object<'_>) -> Result<SandboxBlock, SandboxFault> {
@@ -303,5 +372,65 @@ impl Executor for Swarm {
 
     fn work(&self) -> Work<'_> {
         Work::Pool(self)
+    }
+
+    fn leaves(&self, _name: &ArtifactName) -> bool {
+        // Beside what it is asked for, every file of its output folder is kept.
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::body::Faults;
+
+    fn pointers(fields: &Value) -> Vec<String> {
+        let mut body = json!({"prompt": "x", "sandbox": {"profile": "untrusted-code-read"}});
+        for (name, value) in fields.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let faults = Faults::new();
+        let mut object = Object::read(&body, "", &faults).unwrap();
+        read(&mut object);
+        object.close();
+        faults.take().into_iter().map(|fault| fault.pointer).collect()
+    }
+
+    #[test]
+    fn fan_out_parse_and_the_file_to_leave_are_closed_and_bounded() {
+        let parse = json!({"fence": "findings", "output": "f.jsonl", "shape": "jsonl"});
+        let with = |name: &str, value: Value| {
+            let mut parse = parse.clone();
+            parse[name] = value;
+            json!({ "parse": parse })
+        };
+        let fanout = |max: u64| json!({"fanout": {"source": "map", "artifact": "map.json", "maxAreas": max}});
+        let table = [
+            (json!({"parse": parse, "writesArtifact": "map.json"}), vec![]),
+            (fanout(100), vec![]),
+            (fanout(0), vec!["/fanout/maxAreas"]),
+            (fanout(101), vec!["/fanout/maxAreas"]),
+            (json!({"fanout": {}}), vec!["/fanout/source", "/fanout/artifact"]),
+            (
+                json!({"fanout": {"source": "a", "artifact": "../x", "max": 1}}),
+                vec!["/fanout/artifact", "/fanout/max"],
+            ),
+            (
+                json!({"parse": {}}),
+                vec!["/parse/fence", "/parse/output", "/parse/shape"],
+            ),
+            (with("shape", json!("xml")), vec!["/parse/shape"]),
+            (with("fence", json!("a b")), vec!["/parse/fence"]),
+            (with("output", json!(".x")), vec!["/parse/output"]),
+            (with("max", json!(1)), vec!["/parse/max"]),
+            (json!({"writesArtifact": "a/b"}), vec!["/writesArtifact"]),
+            (json!({"writesArtifact": 1}), vec!["/writesArtifact"]),
+        ];
+        for (fields, expected) in table {
+            assert_eq!(pointers(&fields), expected, "{fields}");
+        }
     }
 }

@@ -141,8 +141,9 @@ pub(in crate::routes) async fn seal(
     let sealed = remote.seal(&shown.claim(id("/job_id", &job_id)?)?).await?;
     Ok(Json(api::SealedBox {
         alg: SEALED_BOX.to_owned(),
-        enc: base64(&sealed.enc),
-        ciphertext: base64(&sealed.ciphertext),
+        enc: base64(&sealed.sealed.enc),
+        ciphertext: base64(&sealed.sealed.ciphertext),
+        signature: sealed.signature,
     }))
 }
 
@@ -172,8 +173,9 @@ pub(in crate::routes) async fn redeem(
         .redeem(&shown.claim(job)?, &token, id("/worker_id", &worker_id)?)
         .await?;
     Ok(Json(api::RedeemedBundle {
-        enc: base64(&redeemed.key.enc),
-        ciphertext: base64(&redeemed.key.ciphertext),
+        enc: base64(&redeemed.key.sealed.enc),
+        ciphertext: base64(&redeemed.key.sealed.ciphertext),
+        signature: redeemed.key.signature,
         url: format!("/v1/orch/bundles/{job}"),
         expires_at: redeemed.until.to_string(),
     }))

@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use pond_core::artifacts::{Artifact, content_type};
+use pond_core::keys::Principal;
 use pond_core::page::Page;
 use pond_sdk::api;
 
-use crate::auth::Principal;
 use crate::error::{Answer, Refusal};
 use crate::extract::{ArtifactPath, Param, Query, RunPath, byte_range, write_cursor};
 use crate::state::AppState;

@@ -11,13 +11,13 @@ use axum::response::{IntoResponse, Response, Sse as SseResponse};
 use futures::stream::StreamExt;
 use pond_core::Error;
 use pond_core::event::{EventBody, EventNumber, NumberedEvent};
-use pond_core::logs::SecretNames;
+use pond_core::keys::Principal;
 use pond_sdk::api;
 
 use super::logs::line;
 use super::shown::run_error;
 use super::usage::counts;
-use crate::auth::{Principal, names_for};
+use super::view::View;
 use crate::error::Answer;
 use crate::extract::RunPath;
 use crate::state::AppState;
@@ -32,15 +32,15 @@ pub(in crate::routes) async fn events(
     RunPath(id): RunPath,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let (after, names) = (after(&headers)?, names_for(&principal));
+    let (after, view) = (after(&headers)?, View::of(&principal));
     let events = state.pond().runs().follow(principal.scope(), id, after).await?;
     // Events are read from the store as fast as the connection takes them; nothing queues up here. Where the store fails the
     // stream ends, and its reader resumes after the last event that came.
     let told = events
         .take_while(|event| std::future::ready(event.is_ok()))
         .filter_map(move |event| {
-            let event = event.ok().and_then(|event| told(&event, names));
-            std::future::ready(event.map(Ok::<_, Infallible>))
+            let told = event.ok().as_ref().and_then(|event| told(event, view));
+            std::future::ready(told.map(Ok::<_, Infallible>))
         })
         .take_until(state.closing().cancelled_owned());
     let heartbeat = KeepAlive::new().interval(HEARTBEAT);
@@ -59,26 +59,30 @@ fn after(headers: &HeaderMap) -> Answer<EventNumber> {
     Ok(number.ok_or_else(|| Error::invalid("Last-Event-ID", "expected the id of an event of this stream"))?)
 }
 
-fn told(event: &NumberedEvent, names: SecretNames) -> Option<Sse> {
-    let body = shown(event, names)?;
+fn told(event: &NumberedEvent, view: View) -> Option<Sse> {
+    let body = shown(event, view)?;
     let data = body.data().ok()?;
     Some(Sse::default().id(event.id.to_string()).event(body.kind()).data(data))
 }
 
 /// An event as the stream tells it.
-fn shown(event: &NumberedEvent, names: SecretNames) -> Option<api::EventBody> {
+fn shown(event: &NumberedEvent, view: View) -> Option<api::EventBody> {
     Some(match &event.event.body {
-        EventBody::Log(_) => api::EventBody::Log(line(event, names)?),
+        EventBody::Log(_) => api::EventBody::Log(line(event, view)?),
         EventBody::Usage(totals) => api::EventBody::Usage(counts(totals)),
         EventBody::Status(change) => api::EventBody::Status(api::StatusChange {
-            scope: match change.stage {
-                Some(_) => api::StatusScope::Stage,
-                None => api::StatusScope::Run,
+            scope: match (&change.stage, &change.area) {
+                (Some(_), Some(_)) => api::StatusScope::Substage,
+                (Some(_), None) => api::StatusScope::Stage,
+                (None, _) => api::StatusScope::Run,
             },
-            key: change.stage.clone(),
+            key: match (&change.stage, &change.area) {
+                (Some(stage), Some(area)) => Some(format!("{stage}/{area}")),
+                (stage, _) => stage.clone(),
+            },
             from: Some(change.from.clone()).filter(|from| from != "none"),
             to: change.to.clone(),
-            error: change.error.as_ref().map(|failure| run_error(failure, names)),
+            error: change.error.as_ref().map(|failure| run_error(failure, view)),
         }),
     })
 }

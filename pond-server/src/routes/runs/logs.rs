@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures::stream::{self, TryStreamExt};
 use pond_core::event::{EventBody, EventNumber, NumberedEvent};
 use pond_core::id::RunId;
-use pond_core::logs::SecretNames;
+use pond_core::keys::Principal;
 use pond_core::scope::Scope;
 use pond_sdk::api;
 
-use crate::auth::{Principal, names_for};
+use super::view::View;
 use crate::error::Answer;
 use crate::extract::{Param, Query, RunPath};
 use crate::state::AppState;
@@ -50,7 +50,7 @@ pub(in crate::routes) async fn logs(
     let reader = Reader {
         state,
         scope: principal.scope(),
-        names: names_for(&principal),
+        view: View::of(&principal),
         id,
         stage,
     };
@@ -72,7 +72,7 @@ pub(in crate::routes) async fn logs(
 struct Reader {
     state: AppState,
     scope: Scope,
-    names: SecretNames,
+    view: View,
     id: RunId,
     stage: Option<String>,
 }
@@ -83,7 +83,7 @@ impl Reader {
         let lines = runs
             .logs(self.scope, self.id, since, limit, self.stage.as_deref())
             .await?;
-        Ok(lines.iter().filter_map(|event| line(event, self.names)).collect())
+        Ok(lines.iter().filter_map(|event| line(event, self.view)).collect())
     }
 
     /// All lines that are there by now, a page at a time: memory use does not depend on the log's length.
@@ -123,8 +123,8 @@ fn ndjson(lines: &[api::LogLine]) -> Bytes {
     text.into()
 }
 
-/// A log line as the API shows it to this caller; none for other events.
-pub(super) fn line(event: &NumberedEvent, names: SecretNames) -> Option<api::LogLine> {
+/// A log line as the API shows it; none for other events.
+pub(super) fn line(event: &NumberedEvent, view: View) -> Option<api::LogLine> {
     let EventBody::Log(line) = &event.event.body else {
         return None;
     };
@@ -135,6 +135,6 @@ pub(super) fn line(event: &NumberedEvent, names: SecretNames) -> Option<api::Log
         substage: line.substage.clone(),
         stream: line.stream.as_str().into(),
         source: line.source.as_str().into(),
-        line: names.show(&line.line).into_owned(),
+        line: view.text(&line.line),
     })
 }

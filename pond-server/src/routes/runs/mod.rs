@@ -5,6 +5,7 @@ mod events;
 mod logs;
 mod shown;
 mod usage;
+mod view;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,16 +14,18 @@ use axum::{Extension, Json};
 use pond_core::Error;
 use pond_core::clock::Timestamp;
 use pond_core::id::{ProjectId, RunId};
+use pond_core::keys::{Action, Principal, may};
 use pond_core::page::PageRequest;
 use pond_core::preflight::{Problem, Severity};
 use pond_core::runs::{Reach, Run, RunFilter, RunStatus, Runs};
+use pond_core::scope::Scope;
 
 pub(super) use self::artifacts::{ARTIFACT, ARTIFACTS, artifact, artifacts};
 pub(super) use self::events::events;
 pub(super) use self::logs::{LOGS, logs};
 use self::shown::{ShownDetail, ShownList, ShownRun};
 pub(super) use self::usage::usage;
-use crate::auth::{Principal, names_for, scope_of};
+use self::view::View;
 use crate::error::Answer;
 use crate::extract::{JsonText, NoBody, Param, Query, RunPath, write_cursor};
 use crate::state::AppState;
@@ -63,14 +66,27 @@ pub(super) async fn create(
     JsonText(body): JsonText,
 ) -> Answer<Response> {
     let project = project_of(&state, &principal, &body)?;
-    let (runs, projects) = (state.pond().runs(), state.pond().projects());
-    // A project that was never seen is made only for a run that will be: what is refused leaves none behind.
-    let is_new = principal.is_admin() && project != projects.default_project() && !projects.is_there(project).await?;
-    if is_new && would_run(&runs.preflight(project, &body, Reach::Offline).await) {
+    let runs = state.pond().runs().with_folders(principal.folders());
+    ensure_project(&state, &principal, &runs, project, &body).await?;
+    let run = runs.submit(project, &body).await?;
+    created(&state, &run, View::of(&principal))
+}
+
+/// A project that was never seen is made by admins alone, and only for a run that will be: what is refused leaves none behind.
+async fn ensure_project(
+    state: &AppState,
+    principal: &Principal,
+    runs: &Runs,
+    project: ProjectId,
+    body: &str,
+) -> Answer<()> {
+    let projects = state.pond().projects();
+    let makes = may(principal, Action::Admin, Scope::Org).is_ok();
+    let is_new = makes && project != projects.default_project() && !projects.is_there(project).await?;
+    if is_new && would_run(&runs.preflight(project, body, Reach::Offline).await) {
         projects.ensure(project).await?;
     }
-    let run = runs.submit_as(project, &body, principal.folders()).await?;
-    created(&state, &principal, &run)
+    Ok(())
 }
 
 fn would_run(checked: &pond_core::Result<Vec<Problem>>) -> bool {
@@ -78,29 +94,22 @@ fn would_run(checked: &pond_core::Result<Vec<Problem>>) -> bool {
     problems.is_ok_and(|problems| problems.iter().all(|problem| problem.severity != Severity::Error))
 }
 
-/// The project that a body names, else the caller's own or the default one. Tells apart nothing that the body's own check does
-/// not tell better, and of another's project no more than of one that is not there.
+/// The project that a body names, else the caller's own, else the default one. Tells apart nothing that the body's own check
+/// does not tell better, but for a project that is not the caller's: that one is not there, whether it is or not.
 pub(super) fn project_of(state: &AppState, principal: &Principal, body: &str) -> Answer<ProjectId> {
     let named = match serde_json::from_str(body) {
         // A malformed id is one of the body's faults, told together with the others.
         Ok(body) => Runs::named_project(&body).unwrap_or_default(),
         Err(_) => None,
     };
-    let scope = scope_of(principal, named)?;
-    Ok(scope
-        .project()
-        .unwrap_or_else(|| state.pond().projects().default_project()))
+    let project = principal.project_of(named)?;
+    Ok(project.unwrap_or_else(|| state.pond().projects().default_project()))
 }
 
-fn created(state: &AppState, principal: &Principal, run: &Run) -> Answer<Response> {
+fn created(state: &AppState, run: &Run, view: View) -> Answer<Response> {
     state.metrics().started(&run.head.trigger);
     let location = [(header::LOCATION, format!("/v1/runs/{}", run.head.id))];
-    Ok((
-        StatusCode::CREATED,
-        location,
-        Json(ShownRun::whole(run, names_for(principal))?),
-    )
-        .into_response())
+    Ok((StatusCode::CREATED, location, Json(ShownRun::whole(run, view)?)).into_response())
 }
 
 pub(super) async fn list(
@@ -124,18 +133,16 @@ pub(super) async fn list(
         Some((Timestamp::from_micros(at), id.ok()?))
     });
     query.done()?;
-    let scope = scope_of(&principal, project)?;
+    let scope = principal.scope_of(project)?;
     let page = state
         .pond()
         .runs()
         .list(scope, &filter, PageRequest { limit, after })
         .await?;
+    let view = View::of(&principal);
     let next_cursor = page.next.map(|(at, id)| write_cursor(&(at.micros(), id.to_string())));
-    let runs = page
-        .items
-        .iter()
-        .map(|head| ShownRun::head(head, names_for(&principal)))
-        .collect::<Answer<Vec<_>>>()?;
+    let runs = page.items.iter().map(|head| ShownRun::head(head, view));
+    let runs = runs.collect::<Answer<Vec<_>>>()?;
     Ok(Json(ShownList { runs, next_cursor }).into_response())
 }
 
@@ -145,7 +152,7 @@ pub(super) async fn get(
     RunPath(id): RunPath,
 ) -> Answer<Response> {
     let run = state.pond().runs().get(principal.scope(), id).await?;
-    Ok(Json(ShownDetail::of(&run, names_for(&principal))?).into_response())
+    Ok(Json(ShownDetail::of(&run, View::of(&principal))?).into_response())
 }
 
 pub(super) async fn cancel(
@@ -154,10 +161,10 @@ pub(super) async fn cancel(
     RunPath(id): RunPath,
     _: NoBody,
 ) -> Answer<Response> {
-    let runs = state.pond().runs();
+    let (runs, view) = (state.pond().runs(), View::of(&principal));
     let before = runs.get(principal.scope(), id).await?;
     if before.head.state.phase.status().is_terminal() {
-        return Ok((StatusCode::OK, Json(ShownRun::whole(&before, names_for(&principal))?)).into_response());
+        return Ok((StatusCode::OK, Json(ShownRun::whole(&before, view)?)).into_response());
     }
     let run = runs.cancel(principal.scope(), id).await?;
     // It may have ended on its own between the two calls.
@@ -165,7 +172,7 @@ pub(super) async fn cancel(
         Some(_) => StatusCode::ACCEPTED,
         None => StatusCode::OK,
     };
-    Ok((status, Json(ShownRun::whole(&run, names_for(&principal))?)).into_response())
+    Ok((status, Json(ShownRun::whole(&run, view)?)).into_response())
 }
 
 pub(super) async fn retry(
@@ -175,7 +182,7 @@ pub(super) async fn retry(
     _: NoBody,
 ) -> Answer<Response> {
     let run = state.pond().runs().retry(principal.scope(), id).await?;
-    created(&state, &principal, &run)
+    created(&state, &run, View::of(&principal))
 }
 
 /// A stored text that does not read.

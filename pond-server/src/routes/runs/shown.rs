@@ -2,8 +2,9 @@
 //! as they are stored, so that no number in them changes on the way.
 
 use pond_core::body::Faults;
-use pond_core::logs::SecretNames;
-use pond_core::runs::{Failure, Run, RunHead, RunOutcome, RunPhase, StageOutcome, StagePhase, StageState};
+use pond_core::runs::{
+    AreaState, Failure, Run, RunHead, RunOutcome, RunPhase, StageOutcome, StagePhase, StageState, area_key,
+};
 use pond_core::sources::Resolved;
 use pond_core::workflow::{self, Definition};
 use pond_sdk::api;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::unreadable;
+use super::view::View;
 use crate::error::Answer;
 
 /// A run.
@@ -55,7 +57,7 @@ pub(super) struct ShownList<'r> {
 
 impl<'r> ShownRun<'r> {
     /// A run as lists show it: without its definition.
-    pub(super) fn head(head: &'r RunHead, names: SecretNames) -> Answer<Self> {
+    pub(super) fn head(head: &'r RunHead, view: View) -> Answer<Self> {
         let (started_at, finished_at, error) = match &head.state.phase {
             RunPhase::Queued => (None, None, None),
             RunPhase::Running { since } => (Some(*since), None, None),
@@ -77,17 +79,17 @@ impl<'r> ShownRun<'r> {
             started_at: started_at.map(|at| at.to_string()),
             finished_at: finished_at.map(|at| at.to_string()),
             cancel_requested_at: head.state.cancel_requested_at.map(|at| at.to_string()),
-            error: error.map(|failure| run_error(failure, names)),
+            error: error.map(|failure| run_error(failure, view)),
             retry_of: inputs.retry_of.map(|id| id.to_string()),
             parent_run_id: inputs.parent.map(|id| id.to_string()),
         })
     }
 
     /// A run with its definition.
-    pub(super) fn whole(run: &'r Run, names: SecretNames) -> Answer<Self> {
+    pub(super) fn whole(run: &'r Run, view: View) -> Answer<Self> {
         let definition = RawValue::from_string(run.definition.json.to_string());
         let definition = definition.map_err(|_| unreadable("definition", run.head.id))?;
-        let head = Self::head(&run.head, names)?;
+        let head = Self::head(&run.head, view)?;
         Ok(Self {
             definition: Some(definition),
             ..head
@@ -96,12 +98,12 @@ impl<'r> ShownRun<'r> {
 }
 
 impl<'r> ShownDetail<'r> {
-    pub(super) fn of(run: &'r Run, names: SecretNames) -> Answer<Self> {
+    pub(super) fn of(run: &'r Run, view: View) -> Answer<Self> {
         let definition = definition(run)?;
         let stages = definition.stages.iter().zip(&run.head.state.stages);
         Ok(Self {
-            stages: stages.map(|(stage, state)| shown_stage(stage, state, names)).collect(),
-            run: ShownRun::whole(run, names)?,
+            stages: stages.map(|(stage, state)| shown_stage(stage, state, view)).collect(),
+            run: ShownRun::whole(run, view)?,
         })
     }
 }
@@ -137,7 +139,7 @@ fn resolved(found: &Resolved) -> api::ResolvedSource {
     api::ResolvedSource { commit, sha256 }
 }
 
-fn shown_stage(stage: &workflow::Stage, state: &StageState, names: SecretNames) -> api::Stage {
+fn shown_stage(stage: &workflow::Stage, state: &StageState, view: View) -> api::Stage {
     let (attempt, started_at, finished_at, error) = match &state.phase {
         StagePhase::Queued { attempts, .. } => (*attempts, None, None, None),
         StagePhase::Running { attempt, since, .. } => (*attempt, Some(*since), None, None),
@@ -161,12 +163,31 @@ fn shown_stage(stage: &workflow::Stage, state: &StageState, names: SecretNames) 
         started_at: started_at.map(|at| at.to_string()),
         finished_at: finished_at.map(|at| at.to_string()),
         worker_id: state.worker().map(|worker| worker.to_string()),
-        error: error.map(|failure| stage_error(failure, names)),
-        // Child runs, parsing, receipts and fan-out are not served yet.
+        error: error.map(|failure| stage_error(failure, view)),
+        parse: state.parse.map(|count| api::ParseCounts {
+            blocks: count.blocks,
+            records: count.records,
+            invalid: count.invalid,
+        }),
+        substages: state
+            .areas
+            .iter()
+            .enumerate()
+            .map(|area| shown_area(area, view))
+            .collect(),
+        // Child runs and receipts are not served yet.
         child_run_id: None,
-        parse: None,
         receipt: None,
-        substages: Vec::new(),
+    }
+}
+
+fn shown_area((area, state): (usize, &AreaState), view: View) -> api::Substage {
+    api::Substage {
+        key: area_key(area),
+        title: state.title.clone(),
+        status: state.phase.status().as_str().into(),
+        attempt: state.phase.attempt(),
+        error: state.phase.failure().map(|failure| stage_error(failure, view)),
     }
 }
 
@@ -185,17 +206,17 @@ fn stage_failure(outcome: &StageOutcome) -> Option<&Failure> {
 }
 
 /// A failure of a run, or one told by an event.
-pub(super) fn run_error(failure: &Failure, names: SecretNames) -> api::RunError {
+pub(super) fn run_error(failure: &Failure, view: View) -> api::RunError {
     api::RunError {
         code: failure.code.as_str().to_owned(),
-        message: names.show(&failure.message).into_owned(),
+        message: view.text(&failure.message),
         stage: failure.stage.clone(),
     }
 }
 
-fn stage_error(failure: &Failure, names: SecretNames) -> api::StageError {
+fn stage_error(failure: &Failure, view: View) -> api::StageError {
     api::StageError {
         code: failure.code.as_str().to_owned(),
-        message: names.show(&failure.message).into_owned(),
+        message: view.text(&failure.message),
     }
 }

@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use pond_core::keys::Principal;
 use pond_core::usage::UsageTotals;
 use pond_sdk::api;
 
-use crate::auth::Principal;
 use crate::error::Answer;
 use crate::extract::RunPath;
 use crate::state::AppState;

@@ -44,6 +44,12 @@ macro_rules! __store_cases {
                 one_of_racing_appends_wins
                 rows_are_listed_newest_first
             }
+            idempotency {
+                the_first_answer_stays
+                a_try_that_failed_or_was_lost_makes_room
+                one_of_racing_tries_is_the_first
+                the_old_is_swept
+            }
             budgets {
                 c17_107_unused_slices_come_back
                 run_and_stage_bind_together
@@ -77,20 +83,16 @@ macro_rules! __store_cases {
                 pieces_are_written_once_and_in_order
                 a_new_claim_starts_its_streams_anew
             }
-            idempotency {
-                the_first_answer_stays
-                a_try_that_failed_or_was_lost_makes_room
-                one_of_racing_tries_is_the_first
-                the_old_is_swept
-            }
             keyring {
                 the_first_key_of_a_version_stays
                 the_first_server_key_of_a_name_stays
             }
             keys {
-                a_key_is_found_by_its_hash
-                keys_are_listed_and_revoked_in_scope
-                uses_are_noted_coarsely
+                a_key_is_found_by_its_hash_alone
+                a_key_without_its_project_opens_nothing
+                lists_are_scoped_and_paged_newest_first
+                a_revoked_key_is_gone_at_once
+                a_use_is_noted_once_a_minute_by_racing_callers
             }
             lists {
                 newest_first_and_filtered
@@ -118,6 +120,8 @@ macro_rules! __store_cases {
                 held_jobs_come_into_line_oldest_first_when_one_ends
                 a_lost_job_keeps_its_place_and_lets_nobody_jump_the_line
                 a_limit_counts_from_the_next_job_on
+                a_job_that_ends_as_it_comes_tells_its_limit_and_keeps_its_report
+                held_jobs_of_one_moment_come_by_stage_and_area
                 a_worker_of_one_project_takes_its_jobs_alone
                 jobs_that_come_into_line_are_told
             }
@@ -139,6 +143,7 @@ macro_rules! __store_cases {
                 what_ended_before_the_cutoff_is_due
                 a_run_is_emptied_in_steps_and_stays
                 what_is_not_due_is_not_emptied
+                ended_jobs_stay_as_long_as_the_logs_of_their_run
             }
             runs {
                 a_run_reads_back_as_created

@@ -230,6 +230,70 @@ pub async fn a_limit_counts_from_the_next_job_on(store: SharedStore) {
     assert_eq!(store.job_counts(samples.project).await.unwrap(), (1, 2));
 }
 
+/// A job that comes and ends within one commit never comes into line, but what it told of its project's limit holds: one that
+/// waited for room has it. What was reported of it reads back.
+pub async fn a_job_that_ends_as_it_comes_tells_its_limit_and_keeps_its_report(store: SharedStore) {
+    let samples = Samples::new(10);
+    let (run, waits) = enqueue(&samples, &*store, samples.project, 0).await;
+    assert_eq!(*store.waiting_needs().await.unwrap(), [], "there is no room");
+    let mut brief = samples.job(&run, "b");
+    brief.project_limit = 1;
+    let changes = vec![
+        JobChange::Enqueue(brief.clone()),
+        JobChange::End(brief.id),
+        JobChange::Reported(brief.id, "first".into()),
+        JobChange::Reported(brief.id, "last".into()),
+    ];
+    change(&samples, &*store, &run, 2, changes).await;
+    assert_eq!(*store.waiting_needs().await.unwrap(), [samples.needs("a")]);
+    assert_eq!(store.job_counts(samples.project).await.unwrap(), (1, 0));
+    let row = store.job(brief.id).await.unwrap().unwrap();
+    assert_eq!(
+        (row.phase.status(), row.dispatch.as_deref()),
+        (JobStatus::Ended, Some("last"))
+    );
+    assert_eq!(claim(&samples, &*store, 10).await, [waits]);
+}
+
+/// Held jobs that came at one moment come into line by stage, and within a stage the one without an area before the areas.
+pub async fn held_jobs_of_one_moment_come_by_stage_and_area(store: SharedStore) {
+    let samples = Samples::new(11);
+    let run = samples.new_run();
+    store.create_run(run.clone()).await.unwrap();
+    let at = samples.now();
+    let mut jobs = Vec::new();
+    for (stage, area) in [(1, None), (0, Some(1)), (0, Some(0)), (0, None)] {
+        let mut job = samples.job(&run, "a");
+        (job.stage, job.area, job.enqueued_at, job.project_limit) = (stage, area, at, 0);
+        jobs.push(job);
+    }
+    let ids: Vec<JobId> = jobs.iter().rev().map(|job| job.id).collect();
+    change(
+        &samples,
+        &*store,
+        &run,
+        1,
+        jobs.into_iter().map(JobChange::Enqueue).collect(),
+    )
+    .await;
+    for (revision, id) in (2..).step_by(2).zip(ids) {
+        let mut room = samples.job(&run, "b");
+        room.project_limit = 1;
+        let room = vec![JobChange::Enqueue(room.clone()), JobChange::End(room.id)];
+        change(&samples, &*store, &run, revision, room).await;
+        assert_eq!(claim(&samples, &*store, 10).await, [id]);
+        let mut full = samples.job(&run, "b");
+        full.project_limit = 0;
+        let full = vec![
+            JobChange::End(id),
+            JobChange::Enqueue(full.clone()),
+            JobChange::End(full.id),
+        ];
+        change(&samples, &*store, &run, revision + 1, full).await;
+    }
+    assert_eq!(store.job_counts(samples.project).await.unwrap(), (0, 0));
+}
+
 /// A worker that is one project's own takes the first of that one's jobs, however many others stand before it.
 pub async fn a_worker_of_one_project_takes_its_jobs_alone(store: SharedStore) {
     let samples = Samples::new(8);

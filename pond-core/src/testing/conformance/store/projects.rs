@@ -26,7 +26,7 @@ pub async fn ids_and_slugs_are_unique(store: SharedStore) {
     assert_eq!(store.project_by_slug(&samples.project("c").slug).await.unwrap(), None);
 }
 
-/// A project with runs or config entries stays; an empty one goes, once.
+/// A project with runs or config entries stays (one with keys: see `keys`); an empty one goes, once.
 pub async fn one_in_use_is_not_deleted(store: SharedStore) {
     let samples = Samples::new(2);
     let [with_run, with_entry, empty] = ["run", "entry", "empty"].map(|slug| samples.project(slug));

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::id::RunId;
+use crate::id::{JobId, RunId};
 use crate::page::PageRequest;
+use crate::pool::JobChange;
 use crate::runs::{Emptied, NewRun, RunStatus};
 use crate::scope::Scope;
 use crate::store::{SharedStore, Store};
@@ -125,4 +126,56 @@ pub async fn what_is_not_due_is_not_emptied(store: SharedStore) {
         .phase
         .status();
     assert_eq!(status, RunStatus::Queued);
+}
+
+/// What was reported of the jobs of an ended run can be looked up until the run is emptied, and is gone before the last of its
+/// events; jobs of other runs stay.
+pub async fn ended_jobs_stay_as_long_as_the_logs_of_their_run(store: SharedStore) {
+    let samples = Samples::new(4);
+    let with_jobs = async || -> (NewRun, Vec<JobId>) {
+        let run = samples.new_run();
+        store.create_run(run.clone()).await.unwrap();
+        let jobs: Vec<_> = (0..5).map(|_| samples.job(&run, "a")).collect();
+        let mut finish = samples.finish(&run);
+        for job in &jobs {
+            finish.jobs.push(JobChange::Enqueue(job.clone()));
+            finish.jobs.push(JobChange::End(job.id));
+            finish.jobs.push(JobChange::Reported(job.id, "done".into()));
+        }
+        store.commit_run(finish).await.unwrap();
+        (run, jobs.iter().map(|job| job.id).collect())
+    };
+    let known = async |jobs: &[JobId]| {
+        let mut known = 0;
+        for job in jobs {
+            let row = store.job(*job).await.unwrap();
+            known += u32::from(row.is_some_and(|row| row.dispatch.as_deref() == Some("done")));
+        }
+        known
+    };
+    let (old, old_jobs) = with_jobs().await;
+    let (_, live_job) = samples.enqueue(&*store, "a").await;
+    samples.clock.advance(DAY);
+    let cutoff = samples.now();
+    let (young, young_jobs) = with_jobs().await;
+    assert_eq!(
+        store.empty_run(old.id, old.created_at, 2).await.unwrap(),
+        Emptied::Whole
+    );
+    assert_eq!(known(&old_jobs).await, 5, "not due yet");
+    let mut steps = 0;
+    while store.empty_run(old.id, cutoff, 2).await.unwrap() == Emptied::Part {
+        steps += 1;
+        assert!(steps < 20, "it ends");
+        let events = store.events(Scope::Org, old.id, 0, 100).await.unwrap().len();
+        assert!(events > 0 || known(&old_jobs).await == 0, "events go last");
+    }
+    assert!(steps > 1, "two rows at a time take more than one step");
+    for job in old_jobs {
+        assert_eq!(store.job(job).await.unwrap(), None);
+    }
+    store.empty_run(young.id, cutoff, 10).await.unwrap();
+    assert_eq!(known(&young_jobs).await, 5);
+    assert_eq!(store.job_counts(samples.project).await.unwrap(), (1, 0));
+    assert!(store.job(live_job).await.unwrap().is_some());
 }
