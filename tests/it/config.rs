@@ -119,6 +119,6 @@ on_every_store! {
         assert_eq!(config.get::<Harness>(None, "claude-code").await.unwrap().record.key, "claude-code");
         let unknown = config.put_preset(Owner::Org, "nobody", None, None).await.unwrap_err();
         let Error::Invalid(faults) = unknown else { panic!("{unknown}") };
-        assert!(faults[0].message.contains("claude, codex, mini, shell"), "{}", faults[0].message);
+        assert!(faults[0].message.contains("codex, claude, mini, opencode, gemini, qwen, aider, mini-swe-agent, goose, shell"), "{}", faults[0].message);
     }
 }

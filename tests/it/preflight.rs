@@ -342,14 +342,14 @@ on_every_store! {
         let by_budget = ("0".to_owned(), "2".to_owned(), "its budget and the prices of its model");
         assert_eq!(estimate(&problems(&world, &submission).await), by_budget);
         let worker = PlayedWorker::attach(&world.pond);
-        for output in [1_000_000, 500_000] {
+        for output in [100_000, 50_000] {
             let id = world.submit(&submission).await.head.id;
             let job = worker.job().await;
             worker.call(&job, 0, "m", output).await.unwrap();
             worker.finish(&job, JobEnd::Done).await.unwrap();
             world.ended(id).await;
         }
-        let by_past = ("7.5".to_owned(), "15".to_owned(), "past runs of this stage");
+        let by_past = ("0.75".to_owned(), "1.5".to_owned(), "past runs of this stage");
         assert_eq!(estimate(&problems(&world, &submission).await), by_past);
     }
 

@@ -92,6 +92,8 @@ const TABLE: &[(&str, Opens)] = &[
     ("POST /v1/orch/enrollment/consume", Orchestrators),
     ("POST /v1/orch/jobs/{id}/state", Orchestrators),
     ("POST /v1/orch/jobs/{id}/chunk", Orchestrators),
+    ("POST /v1/orch/jobs/{id}/budget", Orchestrators),
+    ("POST /v1/orch/jobs/{id}/telemetry", Orchestrators),
     ("POST /v1/orch/jobs/{id}/artifacts", Orchestrators),
     ("POST /v1/orch/seal", Orchestrators),
     ("POST /v1/orch/bundle/token", Orchestrators),

@@ -65,11 +65,12 @@ async fn a_budget_in_usd_on_a_model_without_prices_starts_no_job() {
     let record = json!({"key": "free", "provider": "openai", "model_id": "scripted-1", "credential_name": "c2"});
     world.model(credential, record).await;
     let executor = json!({"harness": "mini", "model": "free"});
-    let run = world.submit_with("go", executor, json!({"budget": {"usd": 1}})).await;
-    let ended = world.ended(run).await;
-    let (code, message) = ended.failure();
-    assert_eq!(code, "budget_exceeded");
-    assert!(message.contains("register its prices"), "{message}");
+    let refused = world.try_submit("go", executor, json!({"budget": {"usd": 1}})).await;
+    let Err(pond_core::Error::Preflight { problems, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    let codes: Vec<&str> = problems.iter().map(|problem| problem.code).collect();
+    assert!(codes.contains(&"budget_unenforceable"), "{codes:?}");
     assert_eq!(model.bill().calls, 0);
     world.close().await;
 }

@@ -110,6 +110,11 @@ impl World {
     }
 
     pub(super) async fn submit_with(&self, prompt: &str, more: Value, stage: Value) -> RunId {
+        self.try_submit(prompt, more, stage).await.expect("submitted")
+    }
+
+    /// Submits what may be refused.
+    pub(super) async fn try_submit(&self, prompt: &str, more: Value, stage: Value) -> pond_core::Result<RunId> {
         let mut executor = json!({
             "kind": "swarm", "harness": "shell", "prompt": own_naps(prompt),
             "sandbox": {"profile": "untrusted-code-write"},
@@ -122,13 +127,7 @@ impl World {
             "sources": [{"label": "app", "kind": "folder", "config": {"path": "app"}}],
         });
         let project = self.pond.projects().default_project();
-        let run = self
-            .pond
-            .runs()
-            .submit(project, &body.to_string())
-            .await
-            .expect("submitted");
-        run.head.id
+        Ok(self.pond.runs().submit(project, &body.to_string()).await?.head.id)
     }
 
     pub(super) async fn ended(&self, run: RunId) -> Ended {
