@@ -27,6 +27,7 @@
 //! | an error meaning | one variant of [`Error`]; the table in `pond-server/src/error.rs` demands its status |
 
 pub mod artifacts;
+pub mod audit;
 pub mod body;
 pub mod clock;
 pub mod config;
@@ -36,6 +37,7 @@ pub mod entropy;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod idempotency;
 pub mod keys;
 pub mod logs;
 pub mod outbound;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::artifacts::BlobStore;
+use crate::audit::Audit;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::engine::{
@@ -12,11 +13,12 @@ use crate::engine::{
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::id::EngineId;
+use crate::idempotency::Idempotency;
 use crate::keys::Keys;
 use crate::pool::{Bindings, Claims, Pool, Presence, Rosters};
 use crate::projects::Projects;
 use crate::runs::{HostTools, Runs};
-use crate::sealing::{Keyring, KeyringError, Sealer};
+use crate::sealing::{Keyring, KeyringError, Sealer, server_key};
 use crate::secret::SecretBytes;
 use crate::secret_file;
 use crate::sources::SourceFetch;
@@ -42,6 +44,8 @@ pub struct Pond {
     pool: Pool,
     projects: Projects,
     keys: Keys,
+    audit: Audit,
+    idempotency: Idempotency,
 }
 
 impl PondBuilder {
@@ -148,11 +152,14 @@ impl PondBuilder {
         });
         let projects = Projects::new(parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
         projects.ensure_default().await?;
+        let (audit, idempotency) = records(&parts).await?;
         let changes = parts.store.changes();
         parts.tasks.spawn(hear(parts.clone(), changes));
         take_over(&parts).await?;
         parts.tasks.spawn(keep(parts.clone()));
         parts.tasks.spawn(retain(parts.clone()));
+        parts.tasks.spawn(audit.clone().tell_heads());
+        parts.tasks.spawn(idempotency.clone().sweep());
         let (runs, pool) = (Runs::new(parts.clone()), Pool::new(parts.clone()));
         let keys = Keys::new(
             parts.store.clone(),
@@ -166,8 +173,21 @@ impl PondBuilder {
             pool,
             projects,
             keys,
+            audit,
+            idempotency,
         })
     }
+}
+
+/// The records of what was done: each with a key of its own.
+async fn records(parts: &Parts) -> Result<(Audit, Idempotency)> {
+    let key = async |name| server_key(&*parts.store, &*parts.sealer, &*parts.entropy, name).await;
+    let (store, clock, entropy) = (parts.store.clone(), parts.clock.clone(), parts.entropy.clone());
+    let file = parts.settings.audit_head_file.clone();
+    Ok((
+        Audit::new(store.clone(), clock.clone(), key("audit").await?, file),
+        Idempotency::new(store, clock, entropy, key("idempotency").await?),
+    ))
 }
 
 async fn take_over(parts: &Arc<Parts>) -> Result<()> {
@@ -230,6 +250,16 @@ impl Pond {
     /// API keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Requests that are carried out once.
+    pub fn idempotency(&self) -> &Idempotency {
+        &self.idempotency
     }
 
     /// The settings it was built with.

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+use crate::audit::AuditStore;
 use crate::config::ConfigStore;
 use crate::id::RunId;
+use crate::idempotency::OnceStore;
 use crate::keys::KeyStore;
 use crate::pool::{JobStore, PoolStore};
 use crate::projects::ProjectStore;
@@ -63,6 +65,8 @@ pub trait Store:
     + ProjectStore
     + KeyStore
     + KeyringStore
+    + AuditStore
+    + OnceStore
     + Send
     + Sync
     + 'static

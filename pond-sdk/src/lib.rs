@@ -20,6 +20,8 @@
 pub mod api;
 #[cfg(feature = "client")]
 mod artifacts;
+#[cfg(feature = "client")]
+mod audit;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]
@@ -51,6 +53,7 @@ mod sse;
 #[cfg(feature = "client")]
 pub use self::{
     artifacts::{ArtifactPlace, Download},
+    audit::{Audit, AuditQuery},
     client::{Client, ClientBuilder},
     config::{Entries, Entry, Selection},
     error::{Error, Refusal, Result},

@@ -44,13 +44,13 @@ impl Call {
         Self::new(Method::POST, segments, Repeat::Safe)
     }
 
-    /// A write that creates. Not every server honours its key, so it is not sent again once it may have been done: several
-    /// paid runs are worse than an error.
+    /// A write that creates. It carries a key under which the server does it once, so it may be sent again when its answer was
+    /// lost.
     pub(crate) fn create(segments: &[&str]) -> Result<Self> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| Error::Setup(format!("no randomness for a key: {error}")))?;
         let key = uuid::Builder::from_random_bytes(random).into_uuid().to_string();
-        Self::new(Method::POST, segments, Repeat::Unsafe).header("idempotency-key", &key)
+        Self::new(Method::POST, segments, Repeat::Safe).header("idempotency-key", &key)
     }
 
     /// A removal, which is answered otherwise the second time.
@@ -243,6 +243,8 @@ fn failure(refusal: &Refusal) -> Option<Failure> {
     let own = !refusal.problem.code.starts_with("http_");
     match refusal.status {
         429 | 503 if own => Some(Failure::NotDone),
+        // The first try is still being carried out: its answer can be had in a moment.
+        409 if refusal.problem.code == "idempotency_in_flight" => Some(Failure::NotDone),
         429 | 502..=504 => Some(Failure::Unknown),
         _ => None,
     }

@@ -29,6 +29,12 @@ pub(crate) enum Refusal {
     UnknownToken,
     /// A good key without this scope.
     MissingScope(&'static str),
+    /// The first request with this key is under way.
+    UnderWay,
+    /// The key was sent with another body.
+    OtherBody,
+    /// The first request with this key made this record, and its answer held a secret that is shown once.
+    AlreadyCreated(String),
     /// No route of this path.
     NoRoute,
     /// The route has no such method.
@@ -75,6 +81,17 @@ impl Refusal {
             Self::NoToken(_) => Row(S::UNAUTHORIZED, "unauthenticated", "A token is needed"),
             Self::UnknownToken => Row(S::FORBIDDEN, "forbidden", "The token opens nothing here"),
             Self::MissingScope(_) => Row(S::FORBIDDEN, "missing_scope", "The key lacks a scope"),
+            Self::UnderWay => Row(
+                S::CONFLICT,
+                "idempotency_in_flight",
+                "The first such request is under way",
+            ),
+            Self::OtherBody => Row(
+                S::UNPROCESSABLE_ENTITY,
+                "idempotency_mismatch",
+                "The key was used for another request",
+            ),
+            Self::AlreadyCreated(_) => Row(S::CONFLICT, "already_created", "It was created before"),
             Self::NoRoute => Row(S::NOT_FOUND, "not_found", "There is no such thing"),
             Self::MethodNotAllowed => Row(
                 S::METHOD_NOT_ALLOWED,
@@ -106,6 +123,13 @@ impl Refusal {
             Self::UnknownToken => "the token is unknown, revoked or expired".into(),
             Self::MissingScope("admin") => "this needs admin, which no project key has".into(),
             Self::MissingScope(scope) => format!("the key lacks the scope {scope}"),
+            Self::UnderWay => {
+                "ask again in a moment for the answer of the first request with this Idempotency-Key".into()
+            }
+            Self::OtherBody => "this Idempotency-Key came with another body before: draw a new one".into(),
+            Self::AlreadyCreated(_) => {
+                "the first request with this Idempotency-Key made it; what it was shown once is not kept".into()
+            }
             Self::NoRoute => "no such path".into(),
             Self::MethodNotAllowed => "see the Allow header".into(),
             Self::EmptyBody => "a JSON body is required".into(),
@@ -124,6 +148,9 @@ impl Refusal {
         let Row(status, code, title) = self.row();
         let mut problem = api::Problem::new(status.as_u16(), code, title, self.detail());
         request_id.clone_into(&mut problem.request_id);
+        if let Self::AlreadyCreated(id) = self {
+            problem.id = Some(id.clone()).filter(|id| !id.is_empty());
+        }
         if let Self::MissingScope(scope) = self {
             problem.required_scopes = vec![(*scope).to_owned()];
         }
@@ -159,7 +186,7 @@ impl Refusal {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Engine(Error::Busy { retry_after, .. } | Error::QueueFull { retry_after, .. }) => Some(*retry_after),
-            Self::Engine(Error::Unavailable(..)) => Some(Duration::from_secs(1)),
+            Self::Engine(Error::Unavailable(..)) | Self::UnderWay => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -383,6 +410,9 @@ mod tests {
             Refusal::NoToken("send a token"),
             Refusal::UnknownToken,
             Refusal::MissingScope("runs:read"),
+            Refusal::UnderWay,
+            Refusal::OtherBody,
+            Refusal::AlreadyCreated("one".into()),
             Refusal::NoRoute,
             Refusal::MethodNotAllowed,
             Refusal::EmptyBody,
@@ -432,6 +462,9 @@ mod tests {
                 (401, "unauthenticated"),
                 (403, "forbidden"),
                 (403, "missing_scope"),
+                (409, "idempotency_in_flight"),
+                (422, "idempotency_mismatch"),
+                (409, "already_created"),
                 (404, "not_found"),
                 (405, "method_not_allowed"),
                 (400, "unreadable"),
@@ -453,7 +486,8 @@ mod tests {
             assert!(body.contains("\"request_id\":\"req-1\"") && body.contains(&format!("urn:pond:problem:{}", row.1)));
             let answer = refusal.into_response();
             let retries = answer.headers().contains_key(header::RETRY_AFTER);
-            assert_eq!(retries, matches!(row.0.as_u16(), 429 | 503), "{}", row.1);
+            let waits = matches!(row.0.as_u16(), 429 | 503) || row.1 == "idempotency_in_flight";
+            assert_eq!(retries, waits, "{}", row.1);
         }
     }
 }

@@ -21,11 +21,16 @@ const REQUEST_ID: &str = "x-request-id";
 /// The longest request id that is taken over.
 const MAX_REQUEST_ID: usize = 128;
 
+/// The id of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
 /// Puts an id on the request, answers it whatever happens, and tells of it.
-pub(crate) async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&state, &request);
     let method = request.method().clone();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let answer = if state.hosts().admits(&request) {
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         answer.unwrap_or_else(|_| Refusal::Panicked.into_response())

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use pond_core::audit::AuditStore;
 use pond_core::config::ConfigStore;
 use pond_core::event::{EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
+use pond_core::idempotency::OnceStore;
 use pond_core::keys::KeyStore;
 use pond_core::page::{Page, PageRequest};
 use pond_core::pool::{ClaimRequest, ClaimedJob, JobRow, Needs, PoolStore, Renewal, Renewed};
@@ -147,6 +149,8 @@ pub(crate) trait Backend:
     + ProjectStore
     + KeyStore
     + KeyringStore
+    + AuditStore
+    + OnceStore
 {
     /// A fact made ready for writing.
     type Item: Send + 'static;

@@ -1,5 +1,7 @@
 //! The store as callers see it: the domain traits over a line and a backend, and the hints that follow durable writes.
 
+mod records;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

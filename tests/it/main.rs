@@ -1,5 +1,6 @@
 //! Whole-system stories, one file per domain.
 
+mod audit;
 mod blobs;
 mod config;
 mod dialing;
@@ -7,6 +8,7 @@ mod egress_config;
 mod flow;
 mod fuzz;
 mod http;
+mod idempotency;
 mod idle;
 mod keys;
 mod orchestrators;

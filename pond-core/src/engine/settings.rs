@@ -64,6 +64,8 @@ pub struct EngineSettings {
     pub source_caps: Caps,
     /// Where sources are fetched to; the system's temporary folder when absent.
     pub work_dir: Option<PathBuf>,
+    /// The file that signed heads of the audit log are appended to, beside the log.
+    pub audit_head_file: Option<PathBuf>,
 }
 
 impl Default for EngineSettings {
@@ -90,6 +92,7 @@ impl Default for EngineSettings {
             outbound: AllowPrivate::default(),
             source_caps: Caps::default(),
             work_dir: None,
+            audit_head_file: None,
         }
     }
 }

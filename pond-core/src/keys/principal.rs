@@ -56,6 +56,14 @@ impl Principal {
         self.scope_of(named).map(Scope::project)
     }
 
+    /// As the audit log names it.
+    pub fn actor(&self) -> String {
+        match self {
+            Self::Service => "service".into(),
+            Self::Key(key) => format!("key:{}", key.id),
+        }
+    }
+
     /// The folders that it may name as sources.
     pub fn folders(&self) -> FolderScope {
         match self {

@@ -5,6 +5,7 @@
 //! Timestamps are RFC 3339 texts in UTC, ids are texts, money is a decimal text in USD.
 
 mod artifacts;
+mod audit;
 mod config;
 mod events;
 mod health;
@@ -20,6 +21,7 @@ mod usage;
 mod workflow;
 
 pub use artifacts::{Artifact, ArtifactList};
+pub use audit::{AuditEntry, AuditFlaw, AuditList, AuditVerification};
 pub use config::{
     Credential, CredentialList, EgressAction, EgressRule, EgressRuleList, Harness, HarnessFile, HarnessFromPreset,
     HarnessList, HarnessPreset, HarnessPresetList, Model, ModelList, PutCredential, PutEgressRule, PutHarness,

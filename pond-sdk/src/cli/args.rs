@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{completions, credential, egress, harness, keys, model, project, run, variable};
+use super::{audit, completions, credential, egress, harness, keys, model, project, run, variable};
 use crate::Secret;
 
 /// How to reach the server, and how to answer.
@@ -60,6 +60,8 @@ pub enum ClientVerb {
     Project(Connected<project::ProjectArgs>),
     /// API keys of projects
     Keys(Connected<keys::KeysArgs>),
+    /// Who changed what, and whether the log of it is whole
+    Audit(Connected<audit::AuditArgs>),
     /// Show who the token belongs to, and which server answers
     Whoami(Connection),
     /// Write a completion script for a shell
@@ -80,6 +82,7 @@ impl ClientVerb {
             Self::Variable(verb) => &verb.connection,
             Self::Project(verb) => &verb.connection,
             Self::Keys(verb) => &verb.connection,
+            Self::Audit(verb) => &verb.connection,
             Self::Completions(verb) => &verb.connection,
             Self::Whoami(connection) | Self::Version(connection) => connection,
         }

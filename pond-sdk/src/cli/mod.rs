@@ -7,6 +7,7 @@
 //! followed log: one per line), and an error is one JSON line on standard error.
 
 mod args;
+mod audit;
 mod completions;
 mod connect;
 mod console;
@@ -59,6 +60,7 @@ async fn dispatch(verb: ClientVerb, program: Program, console: &mut Console) -> 
         ClientVerb::Variable(Connected { connection, args }) => variable::run(args, &connection, console).await,
         ClientVerb::Project(Connected { connection, args }) => project::run(args, &connection, console).await,
         ClientVerb::Keys(Connected { connection, args }) => keys::run(args, &connection, console).await,
+        ClientVerb::Audit(Connected { connection, args }) => audit::run(args, &connection, console).await,
         ClientVerb::Whoami(connection) => whoami::whoami(&connection, console).await,
         ClientVerb::Completions(verb) => completions::run(&verb.args, program, console),
         ClientVerb::Version(_) => whoami::version(&program, console),

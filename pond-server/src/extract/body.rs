@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use futures::StreamExt;
 use pond_core::Error;
@@ -90,7 +91,8 @@ fn parse(text: &str) -> Result<Value, Refusal> {
         .map_err(|error| Error::Unreadable(format!("line {} column {}", error.line(), error.column())).into())
 }
 
-async fn text(request: Request) -> Result<String, Refusal> {
+/// A request's head and its whole body, within the endpoint's limit.
+pub(crate) async fn whole_body(request: Request) -> Result<(Parts, Vec<u8>), Refusal> {
     let endpoint = request.extensions().get::<Arc<Endpoint>>();
     let limit = endpoint.map_or(LIMIT, |endpoint| endpoint.limit);
     let declared = http_body::Body::size_hint(request.body()).lower();
@@ -100,6 +102,11 @@ async fn text(request: Request) -> Result<String, Refusal> {
         return Err(Error::TooLarge(limit).into());
     }
     let bytes = within(&mut body, limit).await?;
+    Ok((head, bytes))
+}
+
+async fn text(request: Request) -> Result<String, Refusal> {
+    let (head, bytes) = whole_body(request).await?;
     if !bytes.is_empty() && !is_json(&head.headers) {
         return Err(Refusal::MediaType("send the body as application/json"));
     }

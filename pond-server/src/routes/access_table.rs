@@ -105,6 +105,8 @@ const TABLE: &[(&str, Opens)] = &[
     ("POST /v1/keys", Service),
     ("GET /v1/keys", Service),
     ("DELETE /v1/keys/{id}", Service),
+    ("GET /v1/admin/audit", Service),
+    ("GET /v1/admin/audit/verify", Service),
     ("GET /v1/whoami", Callers),
     ("GET /health", Anyone),
     ("GET /health/live", Anyone),

@@ -12,6 +12,7 @@ use axum::http::{Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use pond_core::idempotency::Repeatable;
 use pond_core::keys::{Action, Area, Principal, may};
 use tower::ServiceBuilder;
 use tower_http::compression::predicate::Predicate;
@@ -20,6 +21,7 @@ use tower_http::map_request_body::MapRequestBodyLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
+use super::carry::carry_out;
 use crate::auth::{Access, Need, admits, identify, orchestrator_token};
 use crate::error::Refusal;
 use crate::extract::{Param, Query, RunPath};
@@ -41,6 +43,8 @@ pub(crate) struct Endpoint {
     /// Bytes that the body may have.
     pub(crate) limit: u64,
     pub(crate) takes: Option<Shape>,
+    /// Whether it creates, and so is carried out once for an `Idempotency-Key`; and what may be answered again.
+    pub(crate) once: Option<Repeatable>,
     pub(crate) status: u16,
     pub(crate) gives: Given,
     pub(crate) about: &'static str,
@@ -74,6 +78,18 @@ impl Endpoint {
 
     pub(crate) fn takes<T: ToSchema + 'static>(&mut self) -> &mut Self {
         self.takes = Some(Shape::of::<T>());
+        self
+    }
+
+    /// It creates something: a repeat gets the first answer.
+    pub(crate) fn creates(&mut self) -> &mut Self {
+        self.once = Some(Repeatable::Whole);
+        self
+    }
+
+    /// It creates something whose answer holds a secret that is shown once.
+    pub(crate) fn creates_secret(&mut self) -> &mut Self {
+        self.once = Some(Repeatable::IdAlone);
         self
     }
 
@@ -145,6 +161,7 @@ impl Routes {
             params: &[],
             limit: LIMIT,
             takes: None,
+            once: None,
             status: 204,
             gives: Given::Nothing,
             about: "",
@@ -164,6 +181,10 @@ impl Routes {
             .into_iter()
             .fold(Router::new(), |router, (endpoint, handler)| {
                 let path = endpoint.path;
+                let handler = match endpoint.method {
+                    Method::GET => handler,
+                    _ => handler.route_layer(from_fn_with_state(state.clone(), carry_out)),
+                };
                 // Inside the guard: what a stranger sends is neither unpacked nor waited for. Only a POST has a body.
                 let handler = match endpoint.method {
                     Method::POST => handler.route_layer(

@@ -8,6 +8,7 @@ use pond_core::keys::{ApiKey, Principal};
 use pond_core::page::PageRequest;
 use pond_sdk::api;
 
+use super::carry::Audited;
 use crate::error::Answer;
 use crate::extract::{JsonBody, KeyPath, Param, Query, write_cursor};
 use crate::state::AppState;
@@ -33,13 +34,16 @@ pub(super) const LIST: &[Param] = &[
 pub(super) async fn create(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,
-) -> Answer<(StatusCode, Json<api::CreatedKey>)> {
+) -> Answer<(StatusCode, Extension<Audited>, Json<api::CreatedKey>)> {
     let minted = state.pond().keys().create(&body).await?;
+    let audited = Audited::new("key.create", minted.key.id.to_string())
+        .of(Some(minted.key.project))
+        .fields(&body);
     let created = api::CreatedKey {
         key: pond_sdk::Secret::new(minted.token.expose()),
         record: shown(&minted.key),
     };
-    Ok((StatusCode::CREATED, Json(created)))
+    Ok((StatusCode::CREATED, Extension(audited), Json(created)))
 }
 
 pub(super) async fn list(
@@ -69,9 +73,10 @@ pub(super) async fn revoke(
     State(state): State<AppState>,
     Extension(principal): Extension<Principal>,
     KeyPath(id): KeyPath,
-) -> Answer<StatusCode> {
+) -> Answer<(Extension<Audited>, StatusCode)> {
     state.pond().keys().revoke(principal.scope(), id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let audited = Audited::new("key.revoke", id.to_string()).of(principal.scope().project());
+    Ok((Extension(audited), StatusCode::NO_CONTENT))
 }
 
 fn shown(key: &ApiKey) -> api::Key {

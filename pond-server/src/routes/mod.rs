@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod access_table;
 mod admin;
+mod carry;
 mod endpoint;
 mod health;
 mod keys;
@@ -62,7 +63,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 fn table() -> Routes {
     let mut r = Routes::default();
     // Runs
-    r.post("/v1/runs", WriteRuns, runs::create).takes::<api::CreateRun>().up_to(LARGE).gives::<api::Run>(201).about("Creates a run and starts it");
+    r.post("/v1/runs", WriteRuns, runs::create).creates().takes::<api::CreateRun>().up_to(LARGE).gives::<api::Run>(201).about("Creates a run and starts it");
     r.get("/v1/runs", ReadRuns, runs::list).query(runs::LIST).gives::<api::RunList>(200).about("Lists runs, newest first");
     r.post("/v1/runs/preflight", WriteRuns, preflight::preflight).query(preflight::QUERY).takes::<api::CreateRun>().up_to(LARGE).gives::<api::Preflight>(200).about("Tells what would keep a run from running well; creates nothing");
     r.get("/v1/runs/{id}", ReadRun, runs::get).gives::<api::RunDetail>(200).about("Shows a run and its stages");
@@ -72,7 +73,7 @@ fn table() -> Routes {
     r.get("/v1/runs/{id}/artifacts", ReadRun, runs::artifacts).query(runs::ARTIFACTS).gives::<api::ArtifactList>(200).about("Lists the files that a run left");
     r.get("/v1/runs/{id}/artifacts/{name}", ReadRun, runs::artifact).query(runs::ARTIFACT).streams("application/octet-stream").about("Reads a file that a run left, or a range of it");
     r.post("/v1/runs/{id}/cancel", WriteRun, runs::cancel).gives::<api::Run>(202).about("Asks for a run's cancel; an ended run is answered with 200, unchanged");
-    r.post("/v1/runs/{id}/retry", WriteRuns, runs::retry).gives::<api::Run>(201).about("Starts a new run like this one, on the same resolved sources");
+    r.post("/v1/runs/{id}/retry", WriteRuns, runs::retry).creates().gives::<api::Run>(201).about("Starts a new run like this one, on the same resolved sources");
     // Admin config
     admin::entries::<api::Credential>(&mut r, "/v1/admin/credentials", "/v1/admin/credentials/{name}");
     admin::entries::<api::EgressRule>(&mut r, "/v1/admin/egress", "/v1/admin/egress/{name}");
@@ -80,20 +81,23 @@ fn table() -> Routes {
     admin::entries::<api::Model>(&mut r, "/v1/admin/models", "/v1/admin/models/{name}");
     admin::entries::<api::Variable>(&mut r, "/v1/admin/variables", "/v1/admin/variables/{name}");
     r.get("/v1/admin/harness-presets", Admin, admin::presets).gives::<api::HarnessPresetList>(200).about("Lists the agent programs that Pond knows how to set up");
-    r.post("/v1/admin/harnesses/from-preset", Admin, admin::from_preset).takes::<api::HarnessFromPreset>().gives::<api::Harness>(201).about("Registers a preset as a harness");
+    r.post("/v1/admin/harnesses/from-preset", Admin, admin::from_preset).creates().takes::<api::HarnessFromPreset>().gives::<api::Harness>(201).about("Registers a preset as a harness");
     // Projects
-    r.post("/v1/admin/projects", Admin, projects::create).takes::<api::CreateProject>().gives::<api::Project>(201).about("Creates a project");
+    r.post("/v1/admin/projects", Admin, projects::create).creates().takes::<api::CreateProject>().gives::<api::Project>(201).about("Creates a project");
     r.get("/v1/admin/projects", Admin, projects::list).query(projects::LIST).gives::<api::ProjectList>(200).about("Lists projects");
     r.delete("/v1/admin/projects/{id}", Admin, projects::delete).about("Deletes a project that has neither runs nor config");
     // Keys
-    r.post("/v1/keys", Admin, keys::create).takes::<api::CreateKey>().gives::<api::CreatedKey>(201).about("Makes a key of a project; the key itself is shown here and nowhere else");
+    r.post("/v1/keys", Admin, keys::create).creates_secret().takes::<api::CreateKey>().gives::<api::CreatedKey>(201).about("Makes a key of a project; the key itself is shown here and nowhere else");
     r.get("/v1/keys", Admin, keys::list).query(keys::LIST).gives::<api::KeyList>(200).about("Lists keys, newest first");
     r.delete("/v1/keys/{id}", Admin, keys::revoke).about("Revokes a key: from now on it opens nothing");
+    // The record of what was done
+    r.get("/v1/admin/audit", Admin, admin::audit).query(admin::AUDIT).gives::<api::AuditList>(200).about("Lists who changed what, newest first");
+    r.get("/v1/admin/audit/verify", Admin, admin::verify).query(admin::VERIFY).gives::<api::AuditVerification>(200).about("Checks the chain of the audit log, and that it leads past a signed head");
     // The pool, for operators
-    r.post("/v1/admin/pool/pairing-codes", Admin, pool::pairing_code).takes::<api::CreatePairingCode>().gives::<api::PoolCode>(201).about("Mints a code that pairs one orchestrator");
+    r.post("/v1/admin/pool/pairing-codes", Admin, pool::pairing_code).creates_secret().takes::<api::CreatePairingCode>().gives::<api::PoolCode>(201).about("Mints a code that pairs one orchestrator");
     r.get("/v1/admin/pool/orchestrators", Admin, pool::orchestrators).query(pool::LIST).gives::<Vec<api::Orchestrator>>(200).about("Lists orchestrators; the next page is in Link");
     r.delete("/v1/admin/pool/orchestrators/{id}", Admin, pool::remove_orchestrator).about("Takes an orchestrator out with its workers; their jobs wait again");
-    r.post("/v1/admin/pool/enrollment-codes", Admin, pool::enrollment_code).takes::<api::CreateEnrollmentCode>().gives::<api::PoolCode>(201).about("Mints a code that lets one worker in behind an orchestrator");
+    r.post("/v1/admin/pool/enrollment-codes", Admin, pool::enrollment_code).creates_secret().takes::<api::CreateEnrollmentCode>().gives::<api::PoolCode>(201).about("Mints a code that lets one worker in behind an orchestrator");
     r.get("/v1/admin/pool/workers", Admin, pool::workers).query(pool::LIST).gives::<Vec<api::Worker>>(200).about("Lists workers; the next page is in Link");
     r.post("/v1/admin/pool/workers/{id}/drain", Admin, pool::drain).takes::<api::Drain>().gives::<api::Worker>(200).about("Keeps new jobs from a worker, or lets it have them again");
     r.delete("/v1/admin/pool/workers/{id}", Admin, pool::remove_worker).about("Takes a worker out; its jobs wait again");
@@ -119,6 +123,6 @@ fn table() -> Routes {
     r.get("/health/live", Open, health::live).gives::<api::Health>(200).about("Whether the process answers");
     r.get("/health/ready", Open, health::ready).gives::<api::Health>(200).about("Whether the store answers");
     r.get("/metrics", Metrics, metrics::metrics).streams("text/plain").about("Counters, as Prometheus text");
-    // Next: /v1/admin/{audit,backup,keyring}, runs/{id}/{egress,reach,receipt}.
+    // Next: /v1/admin/{backup,keyring}, runs/{id}/{egress,reach,receipt}.
     r
 }

@@ -1,11 +1,12 @@
 //! Projects.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use pond_core::projects::Project;
 use pond_sdk::api;
 
+use super::carry::Audited;
 use crate::error::Answer;
 use crate::extract::{JsonBody, Param, ProjectPath, Query, write_cursor};
 use crate::state::AppState;
@@ -24,9 +25,12 @@ pub(super) const LIST: &[Param] = &[
 pub(super) async fn create(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,
-) -> Answer<(StatusCode, Json<api::Project>)> {
+) -> Answer<(StatusCode, Extension<Audited>, Json<api::Project>)> {
     let project = state.pond().projects().create(&body).await?;
-    Ok((StatusCode::CREATED, Json(shown(&project))))
+    let audited = Audited::new("project.create", project.slug.as_str())
+        .of(Some(project.id))
+        .fields(&body);
+    Ok((StatusCode::CREATED, Extension(audited), Json(shown(&project))))
 }
 
 pub(super) async fn list(State(state): State<AppState>, mut query: Query) -> Answer<Json<api::ProjectList>> {
@@ -41,9 +45,13 @@ pub(super) async fn list(State(state): State<AppState>, mut query: Query) -> Ans
     }))
 }
 
-pub(super) async fn delete(State(state): State<AppState>, ProjectPath(id): ProjectPath) -> Answer<StatusCode> {
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    ProjectPath(id): ProjectPath,
+) -> Answer<(Extension<Audited>, StatusCode)> {
     state.pond().projects().delete(id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let audited = Audited::new("project.delete", id.to_string()).of(Some(id));
+    Ok((Extension(audited), StatusCode::NO_CONTENT))
 }
 
 fn shown(project: &Project) -> api::Project {

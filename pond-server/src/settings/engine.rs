@@ -63,6 +63,7 @@ pub(super) fn read(reader: &mut Reader<'_>, store: &StoreSettings) -> EngineSett
         outbound,
         source_caps: caps(reader),
         work_dir: Some(store.state_dir.join("checkouts")),
+        audit_head_file: reader.path("POND_AUDIT_HEAD_FILE"),
     }
 }
 

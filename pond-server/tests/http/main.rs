@@ -4,6 +4,7 @@ mod admin;
 mod artifacts;
 mod events;
 mod general;
+mod once;
 mod programs;
 mod runs;
 mod world;

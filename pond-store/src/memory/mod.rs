@@ -1,8 +1,10 @@
 //! Everything in memory: one lock, one plain state. For tests and for programs that need nothing to survive them; and
 //! the reference that the databases are compared with.
 
+mod audit;
 mod budgets;
 mod config;
+mod idempotency;
 mod jobs;
 mod keys;
 mod pool;
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use pond_core::audit::AuditRow;
 use pond_core::clock::Timestamp;
 use pond_core::config::{Entry, EntryKind, Owner};
 use pond_core::id::{EngineId, JobId, OrchestratorId, ProjectId, RunId, WorkerId};
@@ -26,6 +29,7 @@ use pond_core::sealing::{KeyringStore, Sealed, WrappedKey};
 use pond_core::store::StoreError;
 use pond_core::usage::Account;
 
+use self::idempotency::Once;
 use self::jobs::{HeldPlace, Job};
 use self::runs::RunRecord;
 use crate::error::closed;
@@ -66,6 +70,8 @@ struct State {
     api_keys: HashMap<[u8; 32], ApiKey>,
     keys: BTreeMap<u32, WrappedKey>,
     server_keys: BTreeMap<String, Sealed>,
+    audit: Vec<AuditRow>,
+    once: HashMap<[u8; 32], Once>,
 }
 
 impl Memory {

@@ -54,6 +54,7 @@ pub(crate) enum Arg {
     Int(i64),
     MaybeInt(Option<i64>),
     Text(String),
+    MaybeText(Option<String>),
     Blob(Vec<u8>),
     MaybeBlob(Option<Vec<u8>>),
     /// Ids: a JSON array of hex on SQLite, `bytea[]` on Postgres.
@@ -125,6 +126,7 @@ fn sqlite_args(args: Vec<Arg>) -> Result<SqliteArguments, sqlx::Error> {
             Arg::Int(value) => list.add(value),
             Arg::MaybeInt(value) => list.add(value),
             Arg::Text(value) => list.add(value),
+            Arg::MaybeText(value) => list.add(value),
             Arg::Blob(value) => list.add(value),
             Arg::MaybeBlob(value) => list.add(value),
             Arg::Ids(ids) => list.add(ids_json(&ids)),
@@ -141,6 +143,7 @@ fn postgres_args(args: Vec<Arg>) -> Result<PgArguments, sqlx::Error> {
             Arg::Int(value) => list.add(value),
             Arg::MaybeInt(value) => list.add(value),
             Arg::Text(value) => list.add(value),
+            Arg::MaybeText(value) => list.add(value),
             Arg::Blob(value) => list.add(value),
             Arg::MaybeBlob(value) => list.add(value),
             Arg::Ids(ids) => list.add(ids),

@@ -3,6 +3,7 @@
 //! Statements read the same in both dialects, but for the hot ones ([`hot`]) and those that lock; a pair of texts then
 //! stands in one place.
 
+mod audit;
 mod batch;
 mod budgets;
 pub(crate) mod claims;
@@ -10,6 +11,7 @@ mod config;
 pub(crate) mod db;
 mod engines;
 mod hot;
+mod idempotency;
 mod item;
 mod jobs;
 mod keys;

@@ -2,14 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use pond_core::Error;
 use pond_core::body::{Faults, Object};
 use pond_core::config::presets::PRESETS;
 use pond_core::config::{Harness, Stored, project_field};
 use pond_core::id::ProjectId;
 use pond_sdk::api;
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{Shown, owner_of, scope, told};
@@ -76,7 +75,7 @@ pub(in crate::routes) async fn presets() -> Json<api::HarnessPresetList> {
 pub(in crate::routes) async fn from_preset(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,
-) -> Answer<(StatusCode, Json<impl Serialize>)> {
+) -> Answer<impl IntoResponse> {
     let wanted = Wanted::read(&body)?;
     let (preset, key) = (&wanted.preset, wanted.key.as_deref());
     state.pond().config().check_preset(preset, key)?;
@@ -86,7 +85,7 @@ pub(in crate::routes) async fn from_preset(
         .config()
         .put_preset(owner, preset, key, wanted.label.as_deref())
         .await?;
-    Ok(told::<api::Harness>(put))
+    Ok(told::<api::Harness>(put, &body))
 }
 
 /// What a preset is registered as.

@@ -1,23 +1,28 @@
 //! Admin config. The kinds of entries share one set of handlers; a kind says in its own file how it is shown.
 
+mod audit;
 mod credentials;
 mod egress;
 mod harnesses;
 mod models;
 mod variables;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use pond_core::Error;
 use pond_core::config::{Listing, Owner, Put, Record, Stored};
 use pond_core::id::ProjectId;
 use pond_core::page::Page;
 use pond_sdk::api;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
+pub(super) use self::audit::{AUDIT, VERIFY, audit, verify};
 pub(super) use self::harnesses::{from_preset, presets};
+use super::carry::Audited;
 use super::endpoint::{Endpoint, Routes};
 use crate::auth::Access::Admin;
 use crate::error::{Answer, no_such};
@@ -81,6 +86,7 @@ pub(super) fn entries<'r, E: Shown>(r: &'r mut Routes, all: &'static str, one: &
     r.get(one, Admin, get::<E>).query(ONE).gives::<E>(200).about(get_about);
     r.delete(one, Admin, delete::<E>).query(ONE).about(delete_about);
     r.post(all, Admin, put::<E>)
+        .creates()
         .takes::<E::Put>()
         .gives::<E>(201)
         .about(put_about)
@@ -95,18 +101,19 @@ struct Told<E> {
     warnings: Vec<&'static str>,
 }
 
-async fn put<E: Shown>(
-    State(state): State<AppState>,
-    JsonBody(body): JsonBody,
-) -> Answer<(StatusCode, Json<impl Serialize>)> {
+async fn put<E: Shown>(State(state): State<AppState>, JsonBody(body): JsonBody) -> Answer<impl IntoResponse> {
     // The whole body first: what is refused leaves no project behind.
     let project = state.pond().config().check::<E::Record>(&body)?;
     let owner = owner_of(&state, project).await?;
     let put = state.pond().config().put::<E::Record>(owner, &body).await?;
-    Ok(told::<E>(put))
+    Ok(told::<E>(put, &body))
 }
 
-fn told<E: Shown>(put: Put<E::Record>) -> (StatusCode, Json<Told<E>>) {
+fn told<E: Shown>(put: Put<E::Record>, body: &Value) -> (StatusCode, Extension<Audited>, Json<Told<E>>) {
+    let kind = E::Record::KIND.as_str();
+    let audited = Audited::new(format!("{kind}.put"), put.stored.record.name())
+        .of(project_of(put.stored.owner))
+        .fields(body);
     let status = if put.created {
         StatusCode::CREATED
     } else {
@@ -118,7 +125,7 @@ fn told<E: Shown>(put: Put<E::Record>) -> (StatusCode, Json<Told<E>>) {
         vec!["too_short_to_redact"]
     };
     let entry = E::shown(put.stored);
-    (status, Json(Told { entry, warnings }))
+    (status, Extension(audited), Json(Told { entry, warnings }))
 }
 
 /// Whose the entry of a good body is. A project that was never seen is made: this is a create.
@@ -183,12 +190,21 @@ async fn delete<E: Shown>(
     State(state): State<AppState>,
     EntryName(name): EntryName,
     mut query: Query,
-) -> Answer<StatusCode> {
+) -> Answer<impl IntoResponse> {
     let project = query.parsed("project_id", "expected a UUID");
     query.done()?;
     let owner = project.map_or(Owner::Org, Owner::Project);
-    state.pond().config().delete(E::Record::KIND, owner, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let kind = E::Record::KIND;
+    state.pond().config().delete(kind, owner, &name).await?;
+    let audited = Audited::new(format!("{}.delete", kind.as_str()), name).of(project);
+    Ok((Extension(audited), StatusCode::NO_CONTENT))
+}
+
+fn project_of(owner: Owner) -> Option<ProjectId> {
+    match owner {
+        Owner::Org => None,
+        Owner::Project(id) => Some(id),
+    }
 }
 
 /// How the API shows whose an entry is.

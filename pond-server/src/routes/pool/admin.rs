@@ -1,9 +1,9 @@
 //! Codes, orchestrators and workers, for operators.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use pond_core::page::Page;
 use pond_core::pool::{NewCode, OrchestratorView, WorkerView};
 use pond_sdk::api;
@@ -11,6 +11,7 @@ use pond_sdk::api;
 use super::read::typed;
 use crate::error::Answer;
 use crate::extract::{JsonBody, MaybeJson, OrchestratorPath, Param, Query, WorkerPath, write_cursor};
+use crate::routes::carry::Audited;
 use crate::state::AppState;
 
 pub(in crate::routes) const LIST: &[Param] = &[
@@ -27,17 +28,19 @@ pub(in crate::routes) const LIST: &[Param] = &[
 pub(in crate::routes) async fn pairing_code(
     State(state): State<AppState>,
     MaybeJson(body): MaybeJson,
-) -> Answer<(StatusCode, Json<api::PoolCode>)> {
+) -> Answer<(StatusCode, Extension<Audited>, Json<api::PoolCode>)> {
     let code = state.pond().pool().pairing_code(&body).await?;
-    Ok((StatusCode::CREATED, Json(shown_code(&code))))
+    let audited = Audited::new("pairing_code.create", "pairing code").fields(&body);
+    Ok((StatusCode::CREATED, Extension(audited), Json(shown_code(&code))))
 }
 
 pub(in crate::routes) async fn enrollment_code(
     State(state): State<AppState>,
     JsonBody(body): JsonBody,
-) -> Answer<(StatusCode, Json<api::PoolCode>)> {
+) -> Answer<(StatusCode, Extension<Audited>, Json<api::PoolCode>)> {
     let code = state.pond().pool().enrolment_code(&body).await?;
-    Ok((StatusCode::CREATED, Json(shown_code(&code))))
+    let audited = Audited::new("enrollment_code.create", "enrolment code").fields(&body);
+    Ok((StatusCode::CREATED, Extension(audited), Json(shown_code(&code))))
 }
 
 pub(in crate::routes) async fn orchestrators(State(state): State<AppState>, mut query: Query) -> Answer<Response> {
@@ -76,27 +79,33 @@ pub(in crate::routes) async fn drain(
     State(state): State<AppState>,
     WorkerPath(id): WorkerPath,
     MaybeJson(body): MaybeJson,
-) -> Answer<Json<api::Worker>> {
+) -> Answer<(Extension<Audited>, Json<api::Worker>)> {
     let api::Drain { drain } = typed(&body)?;
     let pool = state.pond().pool();
     let worker = pool.drain(id, drain.unwrap_or(true)).await?;
-    Ok(Json(shown_worker(&worker, &pool.embedded().to_string())))
+    let audited = Audited::new("worker.drain", id.to_string()).fields(&body);
+    Ok((
+        Extension(audited),
+        Json(shown_worker(&worker, &pool.embedded().to_string())),
+    ))
 }
 
 pub(in crate::routes) async fn remove_worker(
     State(state): State<AppState>,
     WorkerPath(id): WorkerPath,
-) -> Answer<StatusCode> {
+) -> Answer<(Extension<Audited>, StatusCode)> {
     state.pond().pool().remove_worker(id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let audited = Audited::new("worker.remove", id.to_string());
+    Ok((Extension(audited), StatusCode::NO_CONTENT))
 }
 
 pub(in crate::routes) async fn remove_orchestrator(
     State(state): State<AppState>,
     OrchestratorPath(id): OrchestratorPath,
-) -> Answer<StatusCode> {
+) -> Answer<(Extension<Audited>, StatusCode)> {
     state.pond().pool().remove_orchestrator(id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let audited = Audited::new("orchestrator.remove", id.to_string());
+    Ok((Extension(audited), StatusCode::NO_CONTENT))
 }
 
 /// These lists are bare, so the next page stands in a header.

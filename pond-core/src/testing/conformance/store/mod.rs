@@ -3,12 +3,14 @@
 //!
 //! To add a case: one function, and its name in the list below.
 
+pub mod audit;
 pub mod blobs;
 pub mod budgets;
 pub mod config;
 pub mod engines;
 pub mod events;
 pub mod guards;
+pub mod idempotency;
 pub mod keyring;
 pub mod keys;
 pub mod lists;
@@ -37,6 +39,17 @@ macro_rules! store_conformance {
 macro_rules! __store_cases {
     ($then:ident $args:tt) => {
         $crate::$then! { $args
+            audit {
+                rows_follow_the_head
+                one_of_racing_appends_wins
+                rows_are_listed_newest_first
+            }
+            idempotency {
+                the_first_answer_stays
+                a_try_that_failed_or_was_lost_makes_room
+                one_of_racing_tries_is_the_first
+                the_old_is_swept
+            }
             budgets {
                 c17_107_unused_slices_come_back
                 run_and_stage_bind_together
