@@ -43,14 +43,17 @@ enum PoolVerb {
         off: bool,
     },
     /// Take a worker out at once, or an orchestrator with all of its workers: their jobs go to others
-    Revoke {
-        /// The worker's id
-        #[arg(required_unless_present = "orchestrator", conflicts_with = "orchestrator")]
-        worker: Option<String>,
-        /// The orchestrator's id
-        #[arg(long, value_name = "ID")]
-        orchestrator: Option<String>,
-    },
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Revoke {
+    /// The worker's id
+    worker: Option<String>,
+    /// The orchestrator's id
+    #[arg(long, value_name = "ID")]
+    orchestrator: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -93,7 +96,7 @@ pub(super) async fn run(args: PoolArgs, connection: &Connection, console: &mut C
             shown("workers", &all, workers, console)
         }
         PoolVerb::Drain { worker, off } => {
-            let worker = client.pool().drain(id("worker", &worker)?, !off).await?;
+            let worker = client.pool().drain(Member::Worker.id(&worker)?, !off).await?;
             if console.json() {
                 console.result(&worker)?;
                 return Ok(Exit::Ok);
@@ -101,13 +104,13 @@ pub(super) async fn run(args: PoolArgs, connection: &Connection, console: &mut C
             console.table(&workers(&[worker]))?;
             Ok(Exit::Ok)
         }
-        PoolVerb::Revoke { worker, orchestrator } => match (worker, orchestrator) {
+        PoolVerb::Revoke(Revoke { worker, orchestrator }) => match (worker, orchestrator) {
             (Some(worker), _) => {
-                client.pool().remove_worker(id("worker", &worker)?).await?;
+                client.pool().remove_worker(Member::Worker.id(&worker)?).await?;
                 deleted("worker", &worker, console)
             }
             (None, Some(orchestrator)) => {
-                let id = id("orchestrator", &orchestrator)?;
+                let id = Member::Orchestrator.id(&orchestrator)?;
                 client.pool().remove_orchestrator(id).await?;
                 deleted("orchestrator", &orchestrator, console)
             }
@@ -116,19 +119,32 @@ pub(super) async fn run(args: PoolArgs, connection: &Connection, console: &mut C
     }
 }
 
-/// A name in the place of an id would be told as not found, which it is not.
-fn id<'a>(noun: &str, text: &'a str) -> Result<&'a str, Fault> {
-    match uuid::Uuid::try_parse(text) {
-        Ok(_) => Ok(text),
-        Err(_) => Err(Fault::usage(format!(
-            "{text} is no id of a {noun}: see `pond pool {noun}s`"
-        ))),
+/// What has an id of its own.
+#[derive(Debug, Clone, Copy)]
+enum Member {
+    Worker,
+    Orchestrator,
+}
+
+impl Member {
+    /// Checks an id: a name in its place would be told as not found, which it may not be.
+    fn id(self, text: &str) -> Result<&str, Fault> {
+        let (noun, list) = match self {
+            Self::Worker => ("a worker", "workers"),
+            Self::Orchestrator => ("an orchestrator", "orchestrators"),
+        };
+        match uuid::Uuid::try_parse(text) {
+            Ok(_) => Ok(text),
+            Err(_) => Err(Fault::usage(format!(
+                "'{text}' is no id of {noun}: `pond pool {list}` lists them"
+            ))),
+        }
     }
 }
 
 async fn asked(args: EnrollCode, client: &Client) -> Result<CreateEnrollmentCode, Fault> {
     let orch_id = match &args.orchestrator {
-        Some(orchestrator) => id("orchestrator", orchestrator)?.to_owned(),
+        Some(orchestrator) => Member::Orchestrator.id(orchestrator)?.to_owned(),
         None => only_orchestrator(client).await?,
     };
     let some = |flags: Vec<String>| Some(flags).filter(|flags| !flags.is_empty());
