@@ -6,8 +6,12 @@ use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
+use futures::TryStreamExt;
+use pond_tests::orchestrator::{Keys, PlayedOrchestrator};
 use pond_tests::process::{Up, anyone_runs, eventually, free_port, pond};
+use pond_tests::server::TOKEN;
 use pond_tests::world::{body, noop, shell, stage};
+use pond_tests::{Backend, Server, World};
 use serde_json::{Value, json};
 
 /// How a verb is tried against a server that has something of everything.
@@ -181,10 +185,7 @@ fn c17_83_each_exit_code_has_its_meaning() {
     }
     // A refusal names the way out.
     let (_, said) = code(&up.client(&["run", "submit", "refused.json"]));
-    assert!(
-        said.contains("unconfined_sandbox") && said.contains("fix: "),
-        "{said}"
-    );
+    assert!(said.contains("unconfined_sandbox") && said.contains("fix: "), "{said}");
 
     let mut waits = waiting(&up, folder.path(), &["run", "submit", "long.json", "--wait"]);
     let runs = || up.json(&["run", "list"])["runs"].clone();
@@ -219,12 +220,12 @@ fn c17_83_a_secret_is_in_no_process_list() {
     let folder = tempfile::tempdir().expect("a folder");
     let up = Up::start(folder.path(), &[]);
     let token = std::fs::read_to_string(up.state("service-token")).expect("a token");
-    let words = "credential set c --provider anthropic --secret ANTHROPIC_API_KEY --secret OTHER";
+    let words = "credential set c --provider anthropic --secret ANTHROPIC_API_KEY --secret SECOND_OF_TWO_83";
     let mut sets = waiting(&up, folder.path(), &words.split(' ').collect::<Vec<_>>());
     let mut stdin = sets.stdin.take().expect("piped");
     writeln!(stdin, "{SECRET}").expect("it reads");
     // It has the first one and waits for the second.
-    assert!(eventually(Duration::from_secs(10), || anyone_runs("OTHER")));
+    assert!(eventually(Duration::from_secs(10), || anyone_runs("SECOND_OF_TWO_83")));
     std::thread::sleep(Duration::from_millis(200));
     let environment = std::fs::read(format!("/proc/{}/environ", sets.id())).expect("it still waits");
     let environment = String::from_utf8_lossy(&environment).into_owned();
@@ -237,7 +238,126 @@ fn c17_83_a_secret_is_in_no_process_list() {
     let listed = up.json(&["credential", "list"]);
     assert_eq!(
         listed["credentials"][0]["secret_keys"],
-        json!(["ANTHROPIC_API_KEY", "OTHER"])
+        json!(["ANTHROPIC_API_KEY", "SECOND_OF_TWO_83"])
     );
     assert!(!listed.to_string().contains(SECRET));
+}
+
+/// What a client verb prints in JSON.
+fn printed(server: &Server, words: &[&str]) -> Value {
+    let mut command = pond(Path::new("/"));
+    command.env("POND_URL", &server.url).env("POND_TOKEN", TOKEN);
+    let output = command.args(words).arg("--json").output().expect("pond runs");
+    let (exit, said) = code(&output);
+    assert_eq!(exit, Some(0), "{words:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{words:?} printed no JSON: {said}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c17_59_an_operator_drains_and_revokes_from_the_command_line() {
+    let world = World::on(Backend::Memory).await.with_shell().await;
+    let server = world.serve().await;
+    let orchestrator = PlayedOrchestrator::pair(&server).await;
+    let listed = printed(&server, &["pool", "orchestrators"]);
+    assert_eq!(listed["orchestrators"][0]["orch_id"], json!(orchestrator.id));
+    // A code of the command line lets in what it says, and no other keys.
+    let keys = Keys::new(1);
+    let (print, flags) = (keys.fingerprint(), "harness.shell,sandbox.bubblewrap");
+    let words = [
+        "pool",
+        "enroll-code",
+        "--tags",
+        "pool:trusted",
+        "--capabilities",
+        flags,
+        "--expected-fingerprint",
+        &print,
+    ];
+    let minted = printed(&server, &words);
+    let minted = minted["code"].as_str().expect("a code");
+    let consume = "/v1/orch/enrollment/consume";
+    assert_eq!(orchestrator.post(consume, &Keys::new(2).enrolment(minted)).await.0, 409);
+    let (status, enrolled) = orchestrator.post(consume, &keys.enrolment(minted)).await;
+    assert_eq!((status, &enrolled["tags"]), (200, &json!(["pool:trusted"])));
+    let worker = orchestrator.enroll(&server, 3).await;
+    assert_eq!(
+        printed(&server, &["pool", "workers"])["workers"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+
+    let run = body(&[stage("fix", &shell("true"))]);
+    world.submit(&run).await;
+    let job = orchestrator.job(&worker).await;
+    assert_eq!(printed(&server, &["pool", "drain", &worker.id])["status"], "draining");
+    world.submit(&run).await;
+    assert_eq!(
+        orchestrator.poll(&worker, 1, 200).await["jobs"],
+        json!([]),
+        "no new job"
+    );
+    let state = "/v1/orch/jobs/{id}/state";
+    assert_eq!(
+        orchestrator.of_job(&job, state, &json!({"state": "done"})).await.0,
+        200,
+        "the old one may end"
+    );
+    assert_eq!(
+        printed(&server, &["pool", "drain", &worker.id, "--off"])["status"],
+        "online"
+    );
+    let job = orchestrator.job(&worker).await;
+    assert_eq!(
+        printed(&server, &["pool", "revoke", &worker.id])["deleted"],
+        json!(worker.id)
+    );
+    let late = orchestrator.of_job(&job, state, &json!({"state": "done"})).await;
+    assert_eq!((late.0, &late.1["code"]), (409, &json!("stale_claim")));
+    printed(&server, &["pool", "revoke", "--orchestrator", &orchestrator.id]);
+    assert_eq!(orchestrator.post("/v1/orch/poll", &json!({})).await.0, 403);
+    assert_eq!(printed(&server, &["pool", "workers"])["workers"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_the_pool_go_on_in_their_link() {
+    let world = World::on(Backend::Memory).await;
+    let server = world.serve().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(PlayedOrchestrator::pair(&server).await.id);
+    }
+    ids.sort();
+    let (mut at, mut seen, mut pages) = ("/v1/admin/pool/orchestrators?limit=2".to_owned(), Vec::new(), 0);
+    loop {
+        let answer = server
+            .request(reqwest::Method::GET, &at)
+            .send()
+            .await
+            .expect("the server answers");
+        let link = answer
+            .headers()
+            .get("link")
+            .map(|link| link.to_str().expect("text").to_owned());
+        let page: Vec<Value> = answer.json().await.expect("a bare array");
+        seen.extend(
+            page.iter()
+                .map(|one| one["orch_id"].as_str().expect("an id").to_owned()),
+        );
+        pages += 1;
+        let Some(link) = link else { break };
+        let next = link
+            .strip_prefix('<')
+            .and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
+        at = next.expect("one link to the next page").to_owned();
+    }
+    assert_eq!((seen, pages), (ids.clone(), 3));
+    let all: Vec<_> = server
+        .sdk()
+        .pool()
+        .orchestrators()
+        .try_collect()
+        .await
+        .expect("all pages");
+    assert_eq!(all.into_iter().map(|one| one.orch_id).collect::<Vec<_>>(), ids);
 }
