@@ -38,6 +38,8 @@ const VERBS: &[(&str, Try)] = &[
     ("run logs", Reads(&["RUN"], "logs")),
     ("run usage", Reads(&["RUN"], "totals")),
     ("run artifacts", Reads(&["RUN"], "artifacts")),
+    ("run egress", Reads(&["RUN"], "decisions")),
+    ("run reach", Reads(&["RUN"], "hosts")),
     ("run cancel", Help), ("run retry", Help),
     ("credential set", Help), ("credential list", Reads(&[], "credentials")), ("credential delete", Help),
     ("egress set", Help), ("egress list", Reads(&[], "rules")), ("egress delete", Help),

@@ -5,6 +5,7 @@ mod blobs;
 mod cli;
 mod config;
 mod dialing;
+mod egress;
 mod egress_config;
 mod flow;
 mod fuzz;

@@ -27,6 +27,7 @@ pub(crate) use bindings::Bindings;
 pub use bundle_token::job_of_bundle_token;
 pub(crate) use claims::Claims;
 pub use desk::Finished;
+pub(crate) use handout::sealed;
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
 pub use lane::{Lane, reached};
