@@ -8,8 +8,18 @@
 //!
 //! Hosts that carry secrets are handed to an [`Intercept`], which opens their TLS.
 
+mod body;
+mod client;
+mod connection;
+mod forward;
+mod head;
+mod hello;
 mod intercept;
+mod judge;
+mod record;
 mod serve;
+mod traffic;
+mod tunnel;
 
 pub use intercept::{BoxedIo, Intercept, Io, Teller, Tunnel};
 pub use serve::{Parts, Proxy, ProxyHandle};

@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Intercept;
+use super::connection::connection;
+use super::judge::Judge;
+
 use crate::net::Dialer;
 
 /// Connections of one job; more wait to be accepted.
@@ -45,7 +48,7 @@ impl Proxy {
     ) -> ProxyHandle {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let shared = Arc::new(Shared {
-            policy,
+            judge: Judge::new(policy),
             parts,
             decisions,
         });
@@ -57,7 +60,7 @@ impl Proxy {
 
 /// What the connections of one proxy share.
 pub(super) struct Shared {
-    pub(super) policy: EgressPolicy,
+    pub(super) judge: Judge,
     pub(super) parts: Parts,
     pub(super) decisions: mpsc::Sender<EgressDecision>,
 }
@@ -108,7 +111,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>, stop: CancellationT
                 let (shared, stop) = (shared.clone(), stop.clone());
                 tasks.spawn(async move {
                     let _place = place;
-                    drop((stream, shared, stop));
+                    connection(stream, shared, stop).await;
                 });
             }
             Some((Err(error), _)) => {
