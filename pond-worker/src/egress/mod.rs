@@ -11,6 +11,7 @@
 mod body;
 mod client;
 mod connection;
+mod defaults;
 mod forward;
 mod head;
 mod hello;
@@ -21,5 +22,6 @@ mod serve;
 mod traffic;
 mod tunnel;
 
+pub use defaults::{BadDefaults, EgressDefaults};
 pub use intercept::{BoxedIo, Intercept, Io, Teller, Tunnel};
 pub use serve::{Parts, Proxy, ProxyHandle};
