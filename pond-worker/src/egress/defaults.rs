@@ -121,14 +121,21 @@ impl ToolHost<'_> {
     fn pip(&self) -> Own {
         let mut files: Vec<PathBuf> = Vec::new();
         let everywhere = self.variable("XDG_CONFIG_DIRS").unwrap_or("/etc/xdg");
-        files.extend(everywhere.split(':').map(|folder| Path::new(folder).join("pip/pip.conf")));
+        files.extend(
+            everywhere
+                .split(':')
+                .map(|folder| Path::new(folder).join("pip/pip.conf")),
+        );
         files.push("/etc/pip.conf".into());
         if let Some(home) = self.home() {
             files.push(home.join(".pip/pip.conf"));
             let own = self.variable("XDG_CONFIG_HOME").map(PathBuf::from);
             files.push(own.unwrap_or_else(|| home.join(".config")).join("pip/pip.conf"));
         }
-        files.extend(self.variable("VIRTUAL_ENV").map(|folder| Path::new(folder).join("pip.conf")));
+        files.extend(
+            self.variable("VIRTUAL_ENV")
+                .map(|folder| Path::new(folder).join("pip.conf")),
+        );
         match self.variable("PIP_CONFIG_FILE") {
             // How pip is told to read none.
             Some("/dev/null") => files.clear(),
@@ -158,7 +165,10 @@ impl ToolHost<'_> {
         let file = |name: &str, usual: Option<PathBuf>| any_case(name).map(PathBuf::from).or(usual);
         let global = ["/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc"].map(PathBuf::from);
         let own = file("npm_config_userconfig", self.home().map(|home| home.join(".npmrc")));
-        let files = global.into_iter().chain(file("npm_config_globalconfig", None)).chain(own);
+        let files = global
+            .into_iter()
+            .chain(file("npm_config_globalconfig", None))
+            .chain(own);
         let mut found = Own::default();
         for text in files.filter_map(|file| self.text(&file)) {
             for (name, value) in ini(&text, &[""]) {
@@ -191,7 +201,13 @@ impl ToolHost<'_> {
             extra: Vec::new(),
         };
         for (_, registry) in tables(&config, "registries") {
-            found.extra.extend(registry.get("index").and_then(Item::as_str).map(hosts).unwrap_or_default());
+            found.extra.extend(
+                registry
+                    .get("index")
+                    .and_then(Item::as_str)
+                    .map(hosts)
+                    .unwrap_or_default(),
+            );
         }
         for (name, url) in self.environment {
             if name.starts_with("CARGO_REGISTRIES_") && name.ends_with("_INDEX") {
@@ -206,7 +222,10 @@ impl ToolHost<'_> {
 fn replacement(config: &DocumentMut) -> Vec<HostPattern> {
     let sources: BTreeMap<&str, &dyn TableLike> = tables(config, "source").collect();
     let (mut name, mut steps) = ("crates-io", 0);
-    while let Some(next) = sources.get(name).and_then(|source| source.get("replace-with")?.as_str()) {
+    while let Some(next) = sources
+        .get(name)
+        .and_then(|source| source.get("replace-with")?.as_str())
+    {
         (name, steps) = (next, steps + 1);
         if steps > sources.len() {
             return Vec::new();
