@@ -59,10 +59,14 @@ pub(super) fn read(
 /// A list of private places for one purpose.
 fn private(reader: &mut Reader<'_>, variable: &str, purpose: Purpose) -> AllowPrivate {
     let list = reader.text(variable).map(|text| AllowPrivate::parse_for(purpose, text));
-    list.transpose().map(Option::unwrap_or_default).unwrap_or_else(|bad| {
-        reader.bad(variable, bad.to_string());
-        AllowPrivate::default()
-    })
+    match list {
+        None => AllowPrivate::default(),
+        Some(Ok(list)) => list,
+        Some(Err(bad)) => {
+            reader.bad(variable, bad.to_string());
+            AllowPrivate::default()
+        }
+    }
 }
 
 impl PoolSettings {

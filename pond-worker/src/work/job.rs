@@ -12,6 +12,7 @@ use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
 use pond_core::egress::EgressPolicy;
 use pond_core::entropy::Entropy;
 use pond_core::logs::Redactor;
+use pond_core::outbound::HostPattern;
 use pond_core::pool::{Claim, JobEnd};
 use pond_core::runs::{Failure, FailureCode, ParseCount};
 use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Running, Sandbox, SandboxError, Spec};
@@ -417,7 +418,7 @@ impl Attempt<'_> {
         let defaults = self.shop.settings.egress_defaults.hosts();
         let policy = EgressPolicy::new(self.job.egress.clone(), &self.job.sandbox.allow_hosts, defaults);
         if !policy.narrowed().is_empty() {
-            let dropped: Vec<&str> = policy.narrowed().iter().map(|host| host.as_str()).collect();
+            let dropped: Vec<&str> = policy.narrowed().iter().map(HostPattern::as_str).collect();
             let dropped = dropped.join(", ");
             lines
                 .note(format!(
