@@ -17,12 +17,15 @@ use tokio::task::AbortHandle;
 
 use super::world::{World, napping, quick};
 
+/// What came from somewhere, in order.
+type Said = Arc<Mutex<Vec<String>>>;
+
 /// A place off the sandbox: one port for HTTP and for datagrams, and a name server that leads every name to it.
 struct Outside {
     at: SocketAddr,
     names: SocketAddr,
-    heard: Arc<Mutex<Vec<String>>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    heard: Said,
+    asked: Said,
     tasks: Vec<AbortHandle>,
 }
 
@@ -34,7 +37,7 @@ impl Outside {
         let datagrams = UdpSocket::bind(at).await.expect("the same port");
         let server = UdpSocket::bind("127.0.77.1:0").await.expect("a port");
         let names = server.local_addr().expect("bound");
-        let (heard, asked): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let (heard, asked) = (Said::default(), Said::default());
         let (lines, packets, questions) = (Arc::clone(&heard), Arc::clone(&heard), Arc::clone(&asked));
         let http = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -94,7 +97,7 @@ impl Drop for Outside {
 }
 
 /// Records the first line of a request, or what came instead, and answers.
-async fn answer(mut stream: TcpStream, heard: Arc<Mutex<Vec<String>>>) {
+async fn answer(mut stream: TcpStream, heard: Said) {
     let mut buffer = vec![0; 4096];
     let read = stream.read(&mut buffer).await.unwrap_or(0);
     let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
