@@ -124,6 +124,11 @@ impl WorkFolder {
         PathBuf::from(format!("/proc/self/fd/{}/broker.sock", self.handle.as_raw_fd()))
     }
 
+    /// The name of the egress proxy's socket, for this process.
+    pub(crate) fn egress_socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/egress.sock", self.handle.as_raw_fd()))
+    }
+
     /// Keeps the bundle of the sources.
     pub(crate) async fn keep_bundle(&mut self, mut bundle: ByteStream, cap: u64) -> io::Result<()> {
         let file = File::options()

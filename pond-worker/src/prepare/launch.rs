@@ -48,6 +48,8 @@ pub(crate) struct Inside {
     pub(crate) output: String,
     /// The broker's origin; none when the job has no broker there.
     pub(crate) broker: Option<String>,
+    /// What leads to the network, and says whom to trust there; nothing of the job's own comes before it.
+    pub(crate) network: BTreeMap<String, String>,
 }
 
 /// What the job's broker may do.
@@ -156,7 +158,7 @@ fn unfilled(name: &str, confined: bool) -> Failure {
     Failure::new(FailureCode::SandboxInvalid, message)
 }
 
-/// Variables, then the credential's settings, then what leads to the broker.
+/// Variables, then the credential's settings, then what leads to the broker and to the network.
 fn environment(
     job: &Job,
     grant: &Grant,
@@ -193,6 +195,9 @@ fn environment(
                 set(key, provider.dummy_key);
             }
         }
+    }
+    for (name, value) in &inside.network {
+        set(name, value);
     }
     set("POND_OUTPUT_DIR", &inside.output);
     env
@@ -232,7 +237,11 @@ mod tests {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             prompt: "do it".into(),
             files: files.iter().enumerate().map(file).collect(),
-            env: BTreeMap::from([("VAR".to_owned(), "1".to_owned()), ("BASE".to_owned(), "v".to_owned())]),
+            env: BTreeMap::from([
+                ("VAR".to_owned(), "1".to_owned()),
+                ("BASE".to_owned(), "v".to_owned()),
+                ("HTTP_PROXY".to_owned(), "http://own".to_owned()),
+            ]),
             sandbox: SandboxBlock {
                 profile,
                 tier: Tier::Trusted,
@@ -278,6 +287,7 @@ mod tests {
         Inside {
             output: "/output".into(),
             broker: broker.then(|| "http://127.0.0.1:1".to_owned()),
+            network: BTreeMap::from([("HTTP_PROXY".to_owned(), "http://127.0.0.1:2".to_owned())]),
         }
     }
 
@@ -314,6 +324,7 @@ mod tests {
             (env["VAR"], env["BASE"], env["POND_OUTPUT_DIR"]),
             ("1", "own", "/output")
         );
+        assert_eq!(env["HTTP_PROXY"], "http://127.0.0.1:2");
         assert!(!env.contains_key("OTHER"));
         assert_eq!(
             (exec.argv, exec.stdin),

@@ -21,6 +21,8 @@ use super::program;
 use super::record::{Folder, wait_until};
 use super::uid::UidLease;
 
+/// Bytes that are under way in a connection of a bridge, each way.
+const PIECE: usize = 64 << 10;
 /// Connections of one bridge at a time.
 const MAX_CONNECTIONS: usize = 256;
 /// Open files of one process.
@@ -540,7 +542,9 @@ async fn serve(listener: TcpListener, socket: PathBuf) {
 async fn lead(mut inside: TcpStream, socket: &Path) -> std::io::Result<()> {
     let mut outside = UnixStream::connect(socket).await?;
     inside.set_nodelay(true)?;
-    tokio::io::copy_bidirectional(&mut inside, &mut outside).await.map(drop)
+    tokio::io::copy_bidirectional_with_sizes(&mut inside, &mut outside, PIECE, PIECE)
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]
