@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod cli;
 pub mod collect;
+pub mod egress;
 pub mod host;
 pub mod link;
 pub mod mini;

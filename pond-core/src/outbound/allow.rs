@@ -25,9 +25,16 @@ pub enum Purpose {
     Tool,
     /// Calling a model provider.
     Model,
+    /// What a sandboxed job asks its egress proxy for.
+    Egress,
 }
 
 impl Purpose {
+    /// Whether it has a list of its own, so that no entry of the common one counts for it.
+    fn stands_apart(self) -> bool {
+        matches!(self, Self::Model | Self::Egress)
+    }
+
     /// As a list entry spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,6 +45,7 @@ impl Purpose {
             Self::Endpoint => "endpoint",
             Self::Tool => "tool",
             Self::Model => "model",
+            Self::Egress => "egress",
         }
     }
 }
@@ -52,7 +60,7 @@ impl FromStr for Purpose {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        const ALL: [Purpose; 7] = [
+        const ALL: [Purpose; 8] = [
             Purpose::Git,
             Purpose::Tarball,
             Purpose::S3,
@@ -60,6 +68,7 @@ impl FromStr for Purpose {
             Purpose::Endpoint,
             Purpose::Tool,
             Purpose::Model,
+            Purpose::Egress,
         ];
         ALL.into_iter().find(|purpose| purpose.as_str() == text).ok_or(())
     }
@@ -75,7 +84,7 @@ pub struct AllowPrivate {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
-    /// None: every use of the outbound list, which models are not part of (they have a list of their own).
+    /// None: every use of the outbound list, which models and sandboxes are not part of (they have lists of their own).
     purpose: Option<Purpose>,
     host: Host,
     port: u16,
@@ -98,12 +107,9 @@ impl AllowPrivate {
             let Some((word, rest)) = entry.split_once('=') else {
                 return Ok((None, entry));
             };
-            match word.trim().parse() {
-                // Models have a list of their own.
-                Err(()) | Ok(Purpose::Model) => {
-                    Err("names an unknown use: known are git, tarball, s3, webhook, endpoint, tool")
-                }
-                Ok(purpose) => Ok((Some(purpose), rest.trim())),
+            match word.trim().parse::<Purpose>() {
+                Ok(purpose) if !purpose.stands_apart() => Ok((Some(purpose), rest.trim())),
+                _ => Err("names an unknown use: known are git, tarball, s3, webhook, endpoint, tool"),
             }
         })
     }
@@ -150,7 +156,7 @@ impl AllowPrivate {
         self.entries.iter().any(|entry| {
             entry.port == port
                 && entry.host == *host
-                && entry.purpose.map_or(purpose != Purpose::Model, |own| own == purpose)
+                && entry.purpose.map_or(!purpose.stands_apart(), |own| own == purpose)
         })
     }
 
@@ -195,6 +201,7 @@ mod tests {
             Purpose::Endpoint,
             Purpose::Tool,
             Purpose::Model,
+            Purpose::Egress,
         ] {
             assert!(!list.admits(purpose, &host("git.internal"), 8443), "{purpose}");
         }
@@ -217,6 +224,7 @@ mod tests {
             assert!(list.admits(purpose, &host("[0:0::1]"), 8080), "{purpose}");
         }
         assert!(!list.admits(Purpose::Model, &host("[::1]"), 8080));
+        assert!(!list.admits(Purpose::Egress, &host("[::1]"), 8080));
         assert!(list.has_bare_entry());
         assert!(!AllowPrivate::parse("git=a:1").unwrap().has_bare_entry());
     }
@@ -229,6 +237,15 @@ mod tests {
         assert!(AllowPrivate::parse_for(Purpose::Model, "git=127.0.0.1:9000").is_err());
         let both = list.and(AllowPrivate::parse("git=h:1").unwrap());
         assert!(both.admits(Purpose::Git, &host("h"), 1) && both.admits(Purpose::Model, &host("127.0.0.1"), 9000));
+    }
+
+    #[test]
+    fn sandboxes_have_a_list_of_their_own() {
+        let list = AllowPrivate::parse_for(Purpose::Egress, "127.0.0.1:9000").unwrap();
+        assert!(list.admits(Purpose::Egress, &host("127.0.0.1"), 9000));
+        assert!(!list.admits(Purpose::Model, &host("127.0.0.1"), 9000));
+        assert!(!list.admits(Purpose::Egress, &host("127.0.0.1"), 9001));
+        assert!(AllowPrivate::parse("egress=127.0.0.1:9000").is_err());
     }
 
     #[test]

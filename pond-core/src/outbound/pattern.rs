@@ -93,6 +93,11 @@ impl HostPattern {
         &self.text
     }
 
+    /// The port it names.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
     /// Whether it stands for sub-domains rather than one host.
     pub fn is_suffix(&self) -> bool {
         matches!(self.hosts, Hosts::Below(_))

@@ -1,0 +1,3 @@
+//! What the judge decides and says.
+
+use super::*;
