@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::egress::EgressDecision;
 use crate::logs::LogLine;
 use crate::runs::Failure;
 use crate::usage::UsageTotals;
@@ -36,6 +37,9 @@ pub enum EventBody {
     /// Sums of the usage so far.
     #[serde(rename = "u")]
     Usage(UsageTotals),
+    /// A place that a job asked for.
+    #[serde(rename = "g")]
+    Egress(Box<StageDecision>),
 }
 
 /// A change of state.
@@ -56,6 +60,20 @@ pub struct StatusChange {
     /// Why, when it failed.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+/// A decision of the egress proxy of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageDecision {
+    /// Key of the stage.
+    #[serde(rename = "k")]
+    pub stage: String,
+    /// Key of the area of that stage.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub substage: Option<String>,
+    /// The decision.
+    #[serde(flatten)]
+    pub decision: EgressDecision,
 }
 
 /// An event with its number.

@@ -100,7 +100,10 @@ impl PlayedWorker {
             },
             estimated: false,
         };
-        let telemetry = Telemetry { calls: vec![call] };
+        let telemetry = Telemetry {
+            calls: vec![call],
+            ..Telemetry::default()
+        };
         self.link.telemetry(&claim(job), telemetry).await
     }
 

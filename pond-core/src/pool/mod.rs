@@ -5,6 +5,7 @@ mod budget;
 mod bundle_token;
 mod claims;
 mod desk;
+mod handout;
 mod in_process;
 mod job;
 mod lane;

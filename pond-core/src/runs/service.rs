@@ -591,6 +591,6 @@ fn queued() -> StatusChange {
 fn is_line_of(event: &NumberedEvent, stage: Option<&str>) -> bool {
     match &event.event.body {
         EventBody::Log(line) => stage.is_none_or(|stage| line.stage.as_deref() == Some(stage)),
-        EventBody::Status(_) | EventBody::Usage(_) => false,
+        EventBody::Status(_) | EventBody::Usage(_) | EventBody::Egress(_) => false,
     }
 }
