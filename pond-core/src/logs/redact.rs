@@ -583,7 +583,10 @@ mod tests {
         let back = Redactor::back([("instead", &secret), ("other", &own)]);
         let mut stream = back.stream(Marks::Bare);
         let mut out = Vec::new();
-        stream.push(format!("<{LONG}> {} pond_pk_{}", hex::encode(LONG), own.expose()).as_bytes(), &mut out);
+        stream.push(
+            format!("<{LONG}> {} pond_pk_{}", hex::encode(LONG), own.expose()).as_bytes(),
+            &mut out,
+        );
         stream.finish(&mut out);
         assert_eq!(String::from_utf8_lossy(&out), "<instead> instead pond_pk_other");
     }

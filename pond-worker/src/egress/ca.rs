@@ -12,8 +12,9 @@ use pond_core::clock::{Clock, Timestamp};
 use pond_core::entropy::Entropy;
 use pond_core::outbound::{Host, HostPattern};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SanType,
+    SerialNumber,
 };
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -118,7 +119,11 @@ impl SandboxCa {
         }
         let until = now.plus(LEAF_LIFE).min(self.until);
         let config = Arc::new(self.sign(host, now, until)?);
-        if leaves.by_host.insert(host.clone(), (Arc::clone(&config), until)).is_none() {
+        if leaves
+            .by_host
+            .insert(host.clone(), (Arc::clone(&config), until))
+            .is_none()
+        {
             leaves.order.push_back(host.clone());
             if leaves.order.len() > MAX_LEAVES
                 && let Some(oldest) = leaves.order.pop_front()
@@ -191,7 +196,10 @@ fn constraints(hosts: &[HostPattern]) -> NameConstraints {
         excluded.push(GeneralSubtree::IpAddress(all(IpAddr::from([0; 4]))));
         excluded.push(GeneralSubtree::IpAddress(all(IpAddr::from([0; 16]))));
     }
-    if !permitted.iter().any(|subtree| matches!(subtree, GeneralSubtree::DnsName(_))) {
+    if !permitted
+        .iter()
+        .any(|subtree| matches!(subtree, GeneralSubtree::DnsName(_)))
+    {
         // Nor would any name be left out.
         permitted.push(GeneralSubtree::DnsName("invalid".into()));
     }

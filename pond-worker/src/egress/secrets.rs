@@ -229,7 +229,7 @@ impl Way {
 
 fn headers_at<'h>(headers: &'h mut HeaderMap, name: &HeaderName, at: usize) -> Option<&'h mut HeaderValue> {
     match headers.entry(name) {
-        hyper::http::header::Entry::Occupied(entry) => entry.into_mut_iter().nth(at),
+        hyper::http::header::Entry::Occupied(entry) => entry.into_iter().nth(at),
         hyper::http::header::Entry::Vacant(_) => None,
     }
 }
@@ -279,7 +279,8 @@ impl Scrub {
     }
 
     fn is_named(&self, name: &HeaderName) -> bool {
-        let holds = |value: &zeroize::Zeroizing<Vec<u8>>| memchr::memmem::find(name.as_str().as_bytes(), value).is_some();
+        let holds =
+            |value: &zeroize::Zeroizing<Vec<u8>>| memchr::memmem::find(name.as_str().as_bytes(), value).is_some();
         self.lower.iter().any(holds)
     }
 }
@@ -332,17 +333,18 @@ mod tests {
             ("admins.test", 443, Origin::Project, 1),
         ] {
             let goal = goal(host, port, origin);
-            assert_eq!(secrets.now().toward(&goal).0.len(), expected, "{host}:{port} {origin:?}");
+            assert_eq!(
+                secrets.now().toward(&goal).0.len(),
+                expected,
+                "{host}:{port} {origin:?}"
+            );
             assert_eq!(secrets.now().reaches(&goal), expected > 0);
         }
     }
 
     #[test]
     fn agents_22_52_places_decide_which_headers_are_filled() {
-        let (secrets, tokens) = secrets(&[
-            rule("A", &[], &["header", "header:X-Own"]),
-            rule("B", &[], &["body"]),
-        ]);
+        let (secrets, tokens) = secrets(&[rule("A", &[], &["header", "header:X-Own"]), rule("B", &[], &["body"])]);
         let way = secrets.now().toward(&goal("x.test", 443, Origin::Run));
         let both = format!("{} {}", tokens[0], tokens[1]);
         let mut headers = HeaderMap::new();
@@ -359,10 +361,17 @@ mod tests {
             ("proxy-authorization", false),
         ] {
             let first = if filled { "value-of-A" } else { &*tokens[0] };
-            let told: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+            let told: Vec<_> = headers
+                .get_all(name)
+                .iter()
+                .map(|value| value.to_str().unwrap())
+                .collect();
             assert_eq!(told, [format!("{first} {}", tokens[1]), first.to_owned()], "{name}");
         }
-        assert_eq!(&**way.body().text(both.as_bytes()).unwrap(), format!("{} value-of-B", tokens[0]).as_bytes());
+        assert_eq!(
+            &**way.body().text(both.as_bytes()).unwrap(),
+            format!("{} value-of-B", tokens[0]).as_bytes()
+        );
     }
 
     #[test]
@@ -396,7 +405,11 @@ mod tests {
         assert!(secrets.remove("A") && !secrets.now().reaches(&narrow));
         assert_eq!(secrets.tokens()[0].1.as_str(), tokens[0]);
         let clean = secrets.now().scrub().headers(&headers);
-        assert_eq!(clean["x-echo"], format!("{0} {0}", tokens[0]), "also when it is swapped no more");
+        assert_eq!(
+            clean["x-echo"],
+            format!("{0} {0}", tokens[0]),
+            "also when it is swapped no more"
+        );
         assert!(secrets.update(rule("A", &[], &["header"]), Secret::new("the-next-value")));
         assert!(secrets.now().reaches(&wide));
     }

@@ -106,7 +106,11 @@ impl Swap {
         let first = text.len().saturating_sub(SealedToken::LEN - 1);
         let start = memrchr(b'p', &text[first..]).map_or(text.len(), |at| first + at);
         let end = &text[start..];
-        match self.0.iter().any(|pair| pair.token.as_str().as_bytes().starts_with(end)) {
+        match self
+            .0
+            .iter()
+            .any(|pair| pair.token.as_str().as_bytes().starts_with(end))
+        {
             true => start,
             false => text.len(),
         }
@@ -208,12 +212,18 @@ mod tests {
             let encoded = BASIC.encode(&text);
             assert_eq!(told(&format!("Basic {encoded}")).as_deref(), Some(&*expected));
             assert_eq!(told(&format!("bASIC  {encoded} ")).as_deref(), Some(&*expected));
-            assert_eq!(told(&format!("Basic {}", encoded.trim_end_matches('='))).as_deref(), Some(&*expected));
+            assert_eq!(
+                told(&format!("Basic {}", encoded.trim_end_matches('='))).as_deref(),
+                Some(&*expected)
+            );
             for other in [format!("Bearer {encoded}"), format!("Basic{encoded}"), encoded] {
                 assert_eq!(told(&other), None, "{other}");
             }
         }
-        assert_eq!(told(&format!("Bearer {token}")).as_deref(), Some("Bearer the value: with colons"));
+        assert_eq!(
+            told(&format!("Bearer {token}")).as_deref(),
+            Some("Bearer the value: with colons")
+        );
         assert_eq!(told("Basic !!"), None);
         assert_eq!(told("Basic"), None);
     }

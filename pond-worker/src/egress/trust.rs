@@ -98,7 +98,8 @@ impl Trust {
         let mut mounts = vec![mount(&bundle, BUNDLE), mount(&authority, AUTHORITY)];
         let system = SYSTEM.into_iter().filter(|path| present(Path::new(path)));
         mounts.extend(system.map(|path| mount(&bundle, path)));
-        let mut env: BTreeMap<String, String> = INSTEAD.iter().map(|name| ((*name).to_owned(), BUNDLE.into())).collect();
+        let mut env: BTreeMap<String, String> =
+            INSTEAD.iter().map(|name| ((*name).to_owned(), BUNDLE.into())).collect();
         env.insert(BESIDE.into(), AUTHORITY.into());
         Ok(Laid { mounts, env })
     }

@@ -4,13 +4,17 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::super::secrets::Scrub;
 use super::super::swap::Swapping;
@@ -23,8 +27,10 @@ pub(super) type Passing = UnsyncBoxBody<Bytes, BoxError>;
 
 /// A longer body of known length is passed on as it comes, without its length.
 const MAX_WHOLE: u64 = 4 << 20;
-/// Bytes of whole bodies of one sandbox in memory at the same time; more wait.
+/// Bytes of whole bodies of one sandbox in memory at the same time; more are passed on as they come.
 const MAX_ROOM: usize = 32 << 20;
+/// How long a body waits for a word of the far side: many never say one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Room for whole bodies.
 pub(super) fn room() -> Arc<Semaphore> {
@@ -205,6 +211,44 @@ pub(super) fn untouched(body: Incoming) -> Passing {
     body.map_err(Into::into).boxed_unsync()
 }
 
+/// A body that is asked for only when the far side wants it, or has been silent for a while.
+pub(super) fn awaited(body: Passing, wanted: CancellationToken) -> Passing {
+    let wanted = Box::pin(async move {
+        let _ = timeout(PATIENCE, wanted.cancelled()).await;
+    });
+    Awaited {
+        inner: body,
+        wanted: Some(wanted),
+    }
+    .boxed_unsync()
+}
+
+struct Awaited {
+    inner: Passing,
+    wanted: Option<BoxFuture<'static, ()>>,
+}
+
+impl Body for Awaited {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(wanted) = &mut self.wanted {
+            ready!(wanted.as_mut().poll(cx));
+            self.wanted = None;
+        }
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 /// A body of Pond's own.
 pub(super) fn told(text: String) -> Passing {
     Full::from(text).map_err(|never| match never {}).boxed_unsync()
@@ -219,7 +263,11 @@ pub(super) async fn altered<A: Alter>(
     let Some(length) = body.size_hint().exact().filter(|length| *length <= MAX_WHOLE) else {
         return Ok((Altered::new(body, alter).boxed_unsync(), None));
     };
-    let taken = Arc::clone(room).acquire_many_owned(u32::try_from(length).unwrap_or(u32::MAX)).await?;
+    // Waiting could be for a body that its reader takes after this one.
+    let taken = Arc::clone(room).try_acquire_many_owned(u32::try_from(length).unwrap_or(u32::MAX));
+    let Ok(taken) = taken else {
+        return Ok((Altered::new(body, alter).boxed_unsync(), None));
+    };
     let whole = body.collect().await?;
     let trailers = whole.trailers().cloned().map(|trailers| alter.trailers(trailers));
     let mut out = BytesMut::new();

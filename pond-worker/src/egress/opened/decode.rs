@@ -23,7 +23,10 @@ impl Decoding {
         let mut codings = Vec::new();
         for value in values {
             let value = value.to_str().map_err(|_| Unknown)?.to_ascii_lowercase();
-            let named = value.split(',').map(str::trim).filter(|coding| !matches!(*coding, "" | "identity"));
+            let named = value
+                .split(',')
+                .map(str::trim)
+                .filter(|coding| !matches!(*coding, "" | "identity"));
             codings.extend(named.map(str::to_owned));
         }
         match codings.iter().map(String::as_str).collect::<Vec<_>>()[..] {

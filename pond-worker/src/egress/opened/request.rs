@@ -1,7 +1,8 @@
 //! A request within an opened tunnel: whether it may pass, and what of it does.
 
 use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
@@ -79,7 +80,10 @@ pub(super) fn judge(request: &Parts, place: &Place, upgrade: bool) -> Result<(),
     if !is_named || !is_https || !named.into_iter().all(|text| place.is_named_by(text)) {
         return Err(Refusal {
             status: StatusCode::MISDIRECTED_REQUEST,
-            reason: format!("a request within the tunnel to {} is for another host", place.authority()),
+            reason: format!(
+                "a request within the tunnel to {} is for another host",
+                place.authority()
+            ),
             cut: true,
         });
     }
@@ -95,11 +99,6 @@ pub(super) fn judge(request: &Parts, place: &Place, upgrade: bool) -> Result<(),
         return Err(Refusal::new(StatusCode::FORBIDDEN, reason));
     }
     Ok(())
-}
-
-/// What a request asks to change the protocol to.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(UPGRADE).cloned()
 }
 
 /// Makes a judged request ready for the far side, but for its secrets and its body.
@@ -129,7 +128,8 @@ pub(super) fn readdress(request: &mut Parts, place: &Place, protocol: Protocol) 
         Protocol::Http2 => {
             uri.scheme = Some(Scheme::HTTPS);
             let authority = Authority::from_maybe_shared(authority);
-            uri.authority = Some(authority.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the host is not valid"))?);
+            uri.authority =
+                Some(authority.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the host is not valid"))?);
             request.version = Version::HTTP_2;
             if trailers {
                 request.headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -142,7 +142,9 @@ pub(super) fn readdress(request: &mut Parts, place: &Place, protocol: Protocol) 
 
 fn says_trailers(value: &HeaderValue) -> bool {
     let value = value.to_str().unwrap_or_default();
-    value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    value
+        .split(',')
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
 /// Removes what is between two neighbours alone.
@@ -161,7 +163,7 @@ pub(super) fn end_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Tells the length of a body, or that it is not known.
+/// Tells how long a request's body is, or that it is not known.
 pub(super) fn tell_length(headers: &mut HeaderMap, length: Option<u64>, protocol: Protocol) {
     headers.remove(CONTENT_LENGTH);
     match (length, protocol) {
@@ -220,7 +222,11 @@ mod tests {
             assert_eq!(judged.is_ok(), passes, "{uri} {hosts:?} {port}");
             assert!(judged.is_ok() || judged.is_err_and(|refusal| refusal.cut));
         }
-        let judged = judge(&parts("GET", "/", &[("host", "[::1]:8443")]), &place("[::1]", 8443), false);
+        let judged = judge(
+            &parts("GET", "/", &[("host", "[::1]:8443")]),
+            &place("[::1]", 8443),
+            false,
+        );
         assert!(judged.is_ok());
     }
 
@@ -255,12 +261,22 @@ mod tests {
         ];
         let mut one = parts("POST", "https://x.test/a?b=c", &sent);
         readdress(&mut one, &place("x.test", 443), Protocol::Http1).unwrap();
-        let mut told: Vec<_> = one.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let mut told: Vec<_> = one
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         told.sort_unstable();
         assert_eq!(one.uri, "/a?b=c");
         assert_eq!(
             told,
-            [("accept", "*/*"), ("connection", "te"), ("content-length", "3"), ("host", "x.test"), ("te", "trailers")]
+            [
+                ("accept", "*/*"),
+                ("connection", "te"),
+                ("content-length", "3"),
+                ("host", "x.test"),
+                ("te", "trailers")
+            ]
         );
         let mut two = parts("POST", "/a?b=c", &sent);
         readdress(&mut two, &place("x.test", 8443), Protocol::Http2).unwrap();
