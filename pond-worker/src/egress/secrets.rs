@@ -136,6 +136,7 @@ struct Slot {
 impl Slot {
     fn goes_to(&self, goal: &Goal) -> bool {
         self.live
+            && !self.rule.places.is_empty()
             && match self.rule.hosts.is_empty() {
                 true => goal.origin != Origin::Default,
                 false => self.rule.hosts.iter().any(|host| host.admits(&goal.host, goal.port)),

@@ -1,5 +1,6 @@
 //! One job, from its claim to its end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,8 +32,9 @@ use super::watched::Watched;
 use super::{Claimed, Lines, Refused, calls};
 use crate::broker::{Broker, Draws, Parts, Purse, Spend, Tally, Unlimited, Upstream};
 use crate::collect::{Collecting, Listener, Said, collect};
+use crate::egress::SealedSecret;
 use crate::mini::MiniWire;
-use crate::prepare::{Inside, WorkFolder, broker_grant, launch};
+use crate::prepare::{Inside, WorkFolder, broker_grant, launch, seal};
 
 /// The broker's port in a confined sandbox, which has its own loopback.
 const BROKER_PORT: u16 = 8787;
@@ -255,7 +257,10 @@ impl Attempt<'_> {
         listener: Option<&Listener>,
     ) -> Result<Ended, Early> {
         let backend = self.backend()?;
-        let (bridge, inside) = self.ways(backend.kind(), ready).await?;
+        let (bridge, mut inside) = self.ways(backend.kind(), ready).await?;
+        let sealed = seal(self.job, &ready.grant, &*self.shop.entropy)?;
+        let token = |secret: &SealedSecret| (secret.rule.name.clone(), secret.token.clone());
+        inside.tokens = sealed.iter().map(token).collect();
         let launch = launch(self.job, &ready.grant, &inside)?;
         let broker = self.broker(ready)?;
         let (broker, telemetry) = broker.map_or((None, None), |(broker, telemetry)| (Some(broker), Some(telemetry)));
@@ -370,7 +375,15 @@ impl Attempt<'_> {
         };
         let socket = ready.folder.broker_socket();
         let broker = port.map(|port| format!("http://127.0.0.1:{port}"));
-        Ok((port.map(|port| Bridge { port, socket }), Inside { output, broker }))
+        Ok((
+            port.map(|port| Bridge { port, socket }),
+            Inside {
+                output,
+                broker,
+                tokens: BTreeMap::new(),
+                network: BTreeMap::new(),
+            },
+        ))
     }
 
     fn names_broker(&self) -> bool {
