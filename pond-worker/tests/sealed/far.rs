@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -131,6 +131,7 @@ fn full(bytes: impl Into<Bytes>) -> UnsyncBoxBody<Bytes, hyper::Error> {
 
 async fn answer(mut request: Request<Incoming>, noted: Arc<Mutex<Vec<Seen>>>) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
+    let is_head = request.method() == Method::HEAD;
     let mut seen = Seen {
         version: request.version(),
         target: request.uri().to_string(),
@@ -176,7 +177,11 @@ async fn answer(mut request: Request<Incoming>, noted: Arc<Mutex<Vec<Seen>>>) ->
     seen.trailers = body.trailers().cloned();
     seen.body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     noted.lock().unwrap().push(seen.clone());
-    Ok(told(&path, &seen))
+    let mut answer = told(&path, &seen);
+    if is_head {
+        *answer.body_mut() = full("");
+    }
+    Ok(answer)
 }
 
 /// Everything that was sent, told again.

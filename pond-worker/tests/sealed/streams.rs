@@ -154,10 +154,10 @@ async fn a_body_that_asks_first_is_not_sent_when_it_is_unwanted() {
         assert_eq!(told, if wanted { "HTTP/1.1 100" } else { "HTTP/1.1 401" });
         if wanted {
             tls.write_all(b"body").await.unwrap();
-            let mut rest = vec![0; 200];
-            let read = tls.read(&mut rest).await.unwrap();
-            let rest = String::from_utf8_lossy(&rest[..read]).into_owned();
-            assert!(rest.contains("HTTP/1.1 200"), "{rest}");
+            let mut rest = String::new();
+            while !rest.contains("HTTP/1.1 200") {
+                rest.push(char::from(tls.read_u8().await.expect("an answer")));
+            }
             assert_eq!(far.last().body, "body");
         }
     }

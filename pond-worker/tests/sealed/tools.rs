@@ -208,13 +208,14 @@ async fn agents_52_python_and_pip_send_the_value() {
 async fn agents_52_node_and_npm_send_the_value() {
     let npmrc =
         "//x.test:PORT/:_authToken=${A}\nregistry=https://x.test:PORT/\nfetch-retries=0\nupdate-notifier=false\n";
-    let world = World::start(&[(".npmrc", npmrc)]).await;
+    let mut world = World::start(&[(".npmrc", npmrc)]).await;
     let program = "const [host, port] = process.env.X.slice(8).split(':');\
-        require('http').request({host: '127.0.0.1', port: PORT, method: 'CONNECT', path: host + ':' + port})\
+        require('http').request({host: '127.0.0.1', port: PORT, method: 'CONNECT', path: host + ':' + port, headers: {host: host + ':' + port}})\
         .on('connect', (_, socket) => require('https').get({socket, servername: host, host, port, agent: false, path: '/echo',\
         headers: {'x-api-key': process.env.A}}, answer => answer.pipe(process.stdout))).end();";
     let program = program.replace("PORT", &PORT.to_string());
     let (said, exit) = world.sh(&format!("node -e \"{program}\"")).await;
+    let said = said + &world.job.refused().await;
     assert_eq!(exit, Exit::Code(0), "{said}");
     assert_eq!(world.far.last().header("x-api-key"), Some(VALUE), "{said}");
     assert!(said.contains(&world.job.token("A")), "{said}");
