@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::egress::EgressDecision;
+use crate::egress::{EgressDecision, StageReach};
 use crate::logs::LogLine;
 use crate::runs::Failure;
 use crate::usage::UsageTotals;
@@ -40,6 +40,37 @@ pub enum EventBody {
     /// A place that a job asked for.
     #[serde(rename = "g")]
     Egress(Box<StageDecision>),
+    /// What a stage can reach, as a worker got it.
+    #[serde(rename = "r")]
+    Reach(Box<StageReach>),
+}
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// Log lines.
+    Log,
+    /// Changes of state.
+    Status,
+    /// Sums of usage.
+    Usage,
+    /// Egress decisions.
+    Egress,
+    /// What stages can reach.
+    Reach,
+}
+
+impl EventBody {
+    /// Its kind.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Log(_) => EventKind::Log,
+            Self::Status(_) => EventKind::Status,
+            Self::Usage(_) => EventKind::Usage,
+            Self::Egress(_) => EventKind::Egress,
+            Self::Reach(_) => EventKind::Reach,
+        }
+    }
 }
 
 /// A change of state.

@@ -4,6 +4,8 @@
 mod dialing;
 #[path = "net/dns.rs"]
 mod dns;
+#[path = "net/egress/mod.rs"]
+mod egress;
 #[path = "net/remote.rs"]
 mod remote;
 #[path = "net/sources.rs"]

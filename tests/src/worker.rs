@@ -43,6 +43,7 @@ impl PlayedWorker {
             tags: BTreeSet::from(["pool:trusted".to_owned()]),
             capabilities: capabilities.iter().map(|&capability| capability.to_owned()).collect(),
             problems: std::collections::BTreeMap::new(),
+            egress_defaults: Vec::new(),
             concurrency: 4,
         };
         Self {

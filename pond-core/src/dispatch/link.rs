@@ -12,6 +12,7 @@ use crate::egress::EgressDecision;
 use crate::error::Result;
 use crate::id::{BootId, JobId, WorkerId};
 use crate::logs::{LogSource, LogStream};
+use crate::outbound::HostPattern;
 use crate::pool::{Claim, JobEnd};
 use crate::runs::ParseCount;
 use crate::secret::Secret;
@@ -32,6 +33,9 @@ pub struct WorkerInfo {
     pub capabilities: BTreeSet<String>,
     /// What it was to do and cannot, and why.
     pub problems: BTreeMap<String, String>,
+    /// Places that its jobs may reach whatever the operator lists, unless a rule denies them: the package registries that its
+    /// host is set up with.
+    pub egress_defaults: Vec<HostPattern>,
     /// Jobs it takes at once.
     pub concurrency: u32,
 }

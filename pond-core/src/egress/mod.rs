@@ -3,8 +3,10 @@
 
 mod decision;
 mod policy;
+mod reach;
 mod token;
 
 pub use decision::{DecisionId, EgressDecision, MAX_HOST, Verdict};
 pub use policy::{Decision, EgressPolicy, Origin, Ruled};
+pub use reach::{EVERYWHERE, ReachHost, ReachSecret, RunReach, StageReach, Ways};
 pub use token::{BadPlace, Place, SealedRule, SealedToken};

@@ -114,6 +114,12 @@ impl EgressPolicy {
         &self.narrowed
     }
 
+    /// Whether a rule forbids all of `host`.
+    pub fn forbids_all_of(&self, host: &HostPattern) -> bool {
+        let denied = |ruled: &Ruled| ruled.rule.action == EgressAction::Deny && ruled.rule.host.forbids_all_of(host);
+        self.rules.iter().any(denied)
+    }
+
     /// All rules, with their origins.
     pub fn rules(&self) -> &[Ruled] {
         &self.rules

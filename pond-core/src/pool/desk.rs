@@ -19,7 +19,7 @@ use crate::config::{Model, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, Report, SignedJob, Telemetry, Upload,
 };
-use crate::egress::{EgressDecision, Ruled};
+use crate::egress::{EgressDecision, Ruled, RunReach, StageReach, Ways};
 use crate::engine::{
     Draft, Limits, Loaded, Parts, blob_key, bundle_key, end, parsed, prompt, settle, stale_claim, take_back,
 };
@@ -27,6 +27,7 @@ use crate::error::{Conflict, Error, Result};
 use crate::event::{Event, EventBody, StageDecision};
 use crate::id::{BootId, WorkerId};
 use crate::logs::LogLine;
+use crate::outbound::HostPattern;
 use crate::runs::executors::{SandboxBlock, Swarm, Work};
 use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, StagePhase, Transition, Unit};
 use crate::sandbox::Profile;
@@ -41,6 +42,8 @@ pub(crate) struct Taker<'a> {
     pub(crate) boot: BootId,
     pub(crate) tags: &'a BTreeSet<String>,
     pub(crate) capabilities: &'a BTreeSet<String>,
+    /// What its jobs may reach by default.
+    pub(crate) defaults: &'a [HostPattern],
     pub(crate) place: Place,
 }
 
@@ -164,6 +167,15 @@ impl Desk {
                 variables: &variables,
             };
             let job = self.job(draft, unit, making)?;
+            let reach = RunReach::of_stage(Ways {
+                sandbox,
+                resolution: Some(resolution),
+                rules: &job.egress,
+                defaults: taker.defaults,
+                sealed: &job.sealed,
+            });
+            let stage = job.stage.clone();
+            draft.reaches(StageReach { stage, reach });
             let (started, held) = self.decide(&row, &token, job, resolution, taker.place)?;
             let record = serde_json::to_string(&held.decided).map_err(|error| Error::internal(error.to_string()))?;
             draft.job(JobChange::Dispatch(row.id, record));

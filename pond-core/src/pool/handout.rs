@@ -20,7 +20,7 @@ pub(super) fn base(bundle: &BundleRef) -> String {
 
 /// The secrets that the job holds as tokens: those of its credential that no broker takes in hand. Of hosts with a path only
 /// part may get the secret, and a token cannot tell the parts apart: it is not swapped there.
-pub(super) fn sealed(sandbox: &SandboxBlock, resolution: &Resolution) -> Vec<SealedRule> {
+pub(crate) fn sealed(sandbox: &SandboxBlock, resolution: &Resolution) -> Vec<SealedRule> {
     let Some(credential) = resolution.credential.as_ref().map(|found| &found.record) else {
         return Vec::new();
     };

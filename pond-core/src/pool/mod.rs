@@ -26,6 +26,7 @@ use std::time::Duration;
 pub(crate) use bindings::Bindings;
 pub use bundle_token::job_of_bundle_token;
 pub(crate) use claims::Claims;
+pub(crate) use handout::sealed;
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
 pub use lane::{Lane, reached};

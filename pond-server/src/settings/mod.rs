@@ -69,8 +69,6 @@ const ELSEWHERE: [&str; 8] = [
 
 /// Names of the contract whose part is not served yet.
 const LATER: &[&str] = &[
-    "POND_EGRESS_ALLOW_PRIVATE",
-    "POND_EGRESS_DEFAULTS",
     "POND_EXTERNAL_PROBE_SEC",
     "POND_METRICS_TOKEN",
     "POND_METRICS_TOKEN_FILE",

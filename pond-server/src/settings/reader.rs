@@ -52,6 +52,11 @@ impl<'e> Reader<'e> {
         if self.bad.is_empty() { Ok(()) } else { Err(self.bad) }
     }
 
+    /// All of it, for what reads the settings of other programs.
+    pub(super) fn environment(&self) -> &'e Environment {
+        self.environment
+    }
+
     /// A text; one that is empty is not set.
     pub(super) fn text(&mut self, variable: &str) -> Option<&'e str> {
         self.asked.insert(variable.to_owned());

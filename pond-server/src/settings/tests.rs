@@ -65,6 +65,14 @@ fn c17_81_each_bad_setting_is_named_and_never_told() {
             &["CANARY", "*:80", "x=CANARY:80", "10.0.0.1", "model=CANARY:80"],
         ),
         ("POND_MODEL_ALLOW_PRIVATE", &["CANARY", "git=CANARY:80"]),
+        (
+            "POND_EGRESS_ALLOW_PRIVATE",
+            &["CANARY", "git=CANARY:80", "10.0.0.0/8:80"],
+        ),
+        (
+            "POND_EGRESS_DEFAULTS",
+            &["https://CANARY", "a.test,,CANARY", "none,CANARY"],
+        ),
         ("POND_RESOLVER", &["CANARY", "127.0.0.1"]),
         ("POND_EXTRA_CA_FILE", &["/nowhere/CANARY"]),
         ("POND_LOG_MAX_BYTES", &["0"]),

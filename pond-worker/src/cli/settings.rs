@@ -10,6 +10,7 @@ use pond_core::sources::{Caps, Limits};
 use zeroize::Zeroizing;
 
 use super::exit::Exit;
+use crate::egress::EgressDefaults;
 use crate::link::peer::Tls;
 use crate::net::{DialerSettings, read_ca_file};
 use crate::orchestrator::TrustedProxies;
@@ -100,6 +101,24 @@ impl Settings<'_> {
         AllowPrivate::parse_for(Purpose::Model, text).map_err(|bad| Bad::of(NAME, bad))
     }
 
+    /// Private addresses that sandboxes may reach.
+    pub(super) fn egress_allow_private(&self) -> Result<AllowPrivate, Bad> {
+        const NAME: &str = "POND_EGRESS_ALLOW_PRIVATE";
+        let Some(text) = self.text(NAME) else {
+            return Ok(AllowPrivate::default());
+        };
+        AllowPrivate::parse_for(Purpose::Egress, text).map_err(|bad| Bad::of(NAME, bad))
+    }
+
+    /// What sandboxes may reach beside their rules: as it is set, or what this host's own tools are set up with.
+    pub(super) fn egress_defaults(&self) -> Result<EgressDefaults, Bad> {
+        const NAME: &str = "POND_EGRESS_DEFAULTS";
+        match self.text(NAME) {
+            None => Ok(EgressDefaults::find(self.0, Path::new("/"))),
+            Some(text) => EgressDefaults::parse(text).map_err(|bad| Bad::of(NAME, bad)),
+        }
+    }
+
     /// What the sources of one job may hold.
     pub(super) fn bundle(&self) -> Result<Limits, Bad> {
         let usual = Caps::default().bundle();
@@ -164,6 +183,8 @@ mod tests {
                 settings.proxies().err(),
                 settings.network().err(),
                 settings.model_allow_private().err(),
+                settings.egress_allow_private().err(),
+                settings.egress_defaults().err(),
                 settings.bundle().err(),
                 settings.pool_secret().err(),
             ];
@@ -178,6 +199,8 @@ mod tests {
         bad("POND_RESOLVER", "sekret");
         bad("POND_EXTRA_CA_FILE", "/none/sekret");
         bad("POND_MODEL_ALLOW_PRIVATE", "sekret");
+        bad("POND_EGRESS_ALLOW_PRIVATE", "sekret");
+        bad("POND_EGRESS_DEFAULTS", "https://sekret");
         bad("POND_BUNDLE_MAX_BYTES", "0");
         bad("POND_POOL_SECRET_FILE", "/none/sekret");
     }

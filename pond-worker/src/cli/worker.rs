@@ -75,6 +75,8 @@ fn read(args: WorkerArgs, environment: &Environment) -> Result<Start, Bad> {
         uid_range: Some(args.uid_range),
         allow_unconfined: args.allow_unconfined,
         model_allow_private: settings.model_allow_private()?,
+        egress_allow_private: settings.egress_allow_private()?,
+        egress_defaults: settings.egress_defaults()?,
         resolver: network.resolver,
         extra_ca: network.extra_ca.clone(),
         bundle: settings.bundle()?,

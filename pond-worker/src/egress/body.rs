@@ -22,6 +22,9 @@ pub(super) struct Passed {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     /// What is still to come of a body of a known length.
     left: Option<u64>,
+    /// Whether a body in chunks has come to its end, which an empty piece tells: a client that only goes away must not seem to
+    /// have said all.
+    ended: bool,
 }
 
 /// A body, and where its pieces go in.
@@ -31,7 +34,12 @@ pub(super) fn passed(framing: Framing) -> (mpsc::Sender<io::Result<Bytes>>, Pass
         Framing::Length(length) => Some(length),
         Framing::Chunked => None,
     };
-    (into, Passed { pieces, left })
+    let body = Passed {
+        pieces,
+        left,
+        ended: false,
+    };
+    (into, body)
 }
 
 impl Body for Passed {
@@ -39,15 +47,18 @@ impl Body for Passed {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.left == Some(0) {
+        if self.is_end_stream() {
             return Poll::Ready(None);
         }
         let piece = self.pieces.poll_recv(cx);
         piece.map(|piece| match piece {
-            None if self.left.is_none() => None,
             // Whoever put the pieces in has gone before the end.
             None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
             Some(Err(error)) => Some(Err(error)),
+            Some(Ok(bytes)) if bytes.is_empty() => {
+                self.ended = true;
+                None
+            }
             Some(Ok(bytes)) => {
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(bytes.len() as u64);
@@ -58,7 +69,7 @@ impl Body for Passed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == Some(0)
+        self.ended || self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -123,7 +134,12 @@ async fn chunks(
     let mut room = MAX_TRAILERS;
     loop {
         match line(reader, buffer, room).await?.len() {
-            0 => return Ok(()),
+            0 => {
+                return into
+                    .send(Ok(Bytes::new()))
+                    .await
+                    .map_err(|_| io::ErrorKind::BrokenPipe.into());
+            }
             length => room = room.saturating_sub(length + 2),
         }
     }

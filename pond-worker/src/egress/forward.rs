@@ -31,6 +31,7 @@ use super::traffic::{Counted, End, Traffic};
 const MAX_ANSWER_HEAD: usize = 256 << 10;
 const MAX_ANSWER_HEADERS: usize = 200;
 const BROKEN: &str = "the other side broke off before it answered, or answers no HTTP";
+const BAD_BODY: &str = "the body of the request is not what it was announced to be";
 
 /// Serves one request. What becomes of it is left in `record`; the client comes back when it may ask again.
 pub(super) async fn forward(
@@ -80,6 +81,8 @@ enum Answered {
     Upgraded(Box<Response<Incoming>>),
     /// There is none.
     None,
+    /// The body of the request is not what it was announced to be.
+    BadBody,
 }
 
 async fn exchange(
@@ -136,9 +139,9 @@ async fn exchange(
         match gone {
             Ok(Answered::Whole) if !whole => Answered::Last,
             Ok(answered) => answered,
-            // It went away, or waits for the answer to a body that it cut short.
+            // It went away.
             Err(Ok(())) => Answered::Last,
-            Err(Err(_)) => answer.await,
+            Err(Err(_)) => Answered::BadBody,
         }
     };
     match answered {
@@ -146,6 +149,11 @@ async fn exchange(
         Answered::Whole | Answered::Last => None,
         Answered::Upgraded(response) => {
             upgraded(client, *response).await;
+            None
+        }
+        Answered::BadBody => {
+            record.deny(BAD_BODY);
+            client.refuse(StatusCode::BAD_REQUEST, BAD_BODY).await;
             None
         }
         Answered::None => {

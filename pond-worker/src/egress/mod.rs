@@ -12,6 +12,7 @@ mod body;
 mod ca;
 mod client;
 mod connection;
+mod defaults;
 mod forward;
 mod head;
 mod hello;
@@ -28,6 +29,7 @@ mod trust;
 mod tunnel;
 
 pub use ca::{CaError, SandboxCa};
+pub use defaults::{BadDefaults, EgressDefaults};
 pub use intercept::{BoxedIo, Intercept, Io, Teller, Tunnel};
 pub use opened::Opener;
 pub use sealing::{Sealer, Sealing, SealingError};

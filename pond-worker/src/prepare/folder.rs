@@ -99,6 +99,7 @@ impl WorkFolder {
             };
             private(&folder.output())?;
             private(&folder.scratch())?;
+            private(&folder.trust())?;
             Ok(folder)
         })
         .await
@@ -119,9 +120,19 @@ impl WorkFolder {
         self.path.join("scratch")
     }
 
+    /// Where the certificates lie that the job trusts.
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.path.join("trust")
+    }
+
     /// The name of the broker's socket, for this process.
     pub(crate) fn broker_socket(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/broker.sock", self.handle.as_raw_fd()))
+    }
+
+    /// The name of the egress proxy's socket, for this process.
+    pub(crate) fn egress_socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/egress.sock", self.handle.as_raw_fd()))
     }
 
     /// Keeps the bundle of the sources.

@@ -266,7 +266,11 @@ mod tests {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             prompt: "do it".into(),
             files: files.iter().enumerate().map(file).collect(),
-            env: BTreeMap::from([("VAR".to_owned(), "1".to_owned()), ("BASE".to_owned(), "v".to_owned())]),
+            env: BTreeMap::from([
+                ("VAR".to_owned(), "1".to_owned()),
+                ("BASE".to_owned(), "v".to_owned()),
+                ("HTTP_PROXY".to_owned(), "http://own".to_owned()),
+            ]),
             sandbox: SandboxBlock {
                 profile,
                 tier: Tier::Trusted,
@@ -313,7 +317,7 @@ mod tests {
             output: "/output".into(),
             broker: broker.then(|| "http://127.0.0.1:1".to_owned()),
             tokens: BTreeMap::new(),
-            network: BTreeMap::from([("SSL_CERT_FILE".to_owned(), "/ca".to_owned())]),
+            network: BTreeMap::from([("HTTP_PROXY".to_owned(), "http://127.0.0.1:2".to_owned())]),
         }
     }
 
@@ -357,7 +361,7 @@ mod tests {
             (env["VAR"], env["BASE"], env["POND_OUTPUT_DIR"]),
             ("1", "own", "/output")
         );
-        assert_eq!((env["OTHER"], env["SSL_CERT_FILE"]), (token, "/ca"));
+        assert_eq!((env["OTHER"], env["HTTP_PROXY"]), (token, "http://127.0.0.1:2"));
         assert_eq!(
             (exec.argv, exec.stdin),
             (vec!["x".into(), "m-1".into()], Bytes::from("do it"))

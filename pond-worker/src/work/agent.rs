@@ -1,7 +1,7 @@
 //! Runs a job's agent in its sandbox until it ends or is ended, and kills the sandbox in any case.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use super::watched::Watched;
 use super::{Lines, Writer};
 use crate::broker::{BrokerHandle, Exceeded, Purse};
 use crate::collect::Listener;
+use crate::egress::ProxyHandle;
 use crate::mini::{LogSink, Mini, MiniError, MiniLimits, MiniWire, Tool};
 use crate::prepare::Agent;
 
-/// How often the broker is looked after.
+/// How often broker and egress proxy are looked after.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long the last words of a killed program are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -37,6 +38,12 @@ pub(super) struct JobBroker {
     pub(super) purse: Option<Arc<Purse>>,
 }
 
+/// The egress proxy of a job.
+pub(super) struct JobProxy {
+    pub(super) handle: ProxyHandle,
+    pub(super) socket: PathBuf,
+}
+
 /// What an agent runs with.
 pub(super) struct Run<'a> {
     pub(super) sandbox: &'a Watched,
@@ -45,6 +52,7 @@ pub(super) struct Run<'a> {
     pub(super) writable: Vec<PathBuf>,
     pub(super) disk: u64,
     pub(super) broker: Option<&'a JobBroker>,
+    pub(super) proxy: Option<&'a JobProxy>,
     pub(super) lines: Lines,
     /// Who hears its standard output.
     pub(super) listener: Option<&'a Listener>,
@@ -78,6 +86,7 @@ enum Reason {
     Timeout,
     Disk,
     BrokerGone,
+    ProxyGone,
     Budget(Exceeded),
 }
 
@@ -170,6 +179,7 @@ impl Run<'_> {
             () = disk::filled(&self.writable, self.disk, &**self.clock) => Reason::Disk,
             exceeded = self.budget_spent() => Reason::Budget(exceeded),
             () = self.broker_gone() => Reason::BrokerGone,
+            () = self.proxy_gone() => Reason::ProxyGone,
         }
     }
 
@@ -183,16 +193,30 @@ impl Run<'_> {
 
     /// Waits until the broker serves no more.
     async fn broker_gone(&self) {
-        let Some(broker) = self.broker else {
-            return std::future::pending().await;
-        };
+        match self.broker {
+            Some(broker) => self.gone(broker.handle.ended(), &broker.socket).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the egress proxy serves no more.
+    async fn proxy_gone(&self) {
+        match self.proxy {
+            Some(proxy) => self.gone(proxy.handle.ended(), &proxy.socket).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until a server of the job has ended, or nobody finds it any more.
+    async fn gone(&self, ended: impl Future<Output = ()>, socket: &Path) {
+        let mut ended = std::pin::pin!(ended);
         loop {
             tokio::select! {
                 biased;
-                () = broker.handle.ended() => return,
+                () = &mut ended => return,
                 () = self.clock.sleep(LOOK) => {}
             }
-            if std::fs::symlink_metadata(&broker.socket).is_err() {
+            if std::fs::symlink_metadata(socket).is_err() {
                 return;
             }
         }
@@ -213,6 +237,10 @@ impl Run<'_> {
             Reason::BrokerGone => failed(
                 FailureCode::Internal,
                 "the job's model broker has gone; without it the agent reaches nothing, so it was ended",
+            ),
+            Reason::ProxyGone => failed(
+                FailureCode::Internal,
+                "the job's egress proxy has gone; without it the agent reaches no host, so it was ended",
             ),
         }
     }

@@ -1,9 +1,10 @@
-//! The model calls of a job, sent on in batches.
+//! The model calls and egress decisions of a job, sent on in batches.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pond_core::dispatch::Telemetry;
+use pond_core::egress::EgressDecision;
 use pond_core::usage;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -11,36 +12,45 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Claimed, Refused};
 use crate::broker::{ModelCall, Tally};
 
-/// How long calls are gathered before they are sent.
+/// How long they are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// Sends what comes and adds it up; ends when the broker has.
+/// Sends the calls that come and adds them up; ends when the broker has.
 pub(crate) fn ship(calls: mpsc::Receiver<ModelCall>, claimed: Claimed, tally: Arc<Tally>) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(send_all(calls, claimed, tally)))
+    let batch = move |calls: Vec<ModelCall>| {
+        calls.iter().for_each(|call| tally.add(call));
+        Telemetry {
+            calls: calls.into_iter().map(record).collect(),
+            ..Telemetry::default()
+        }
+    };
+    AbortOnDropHandle::new(tokio::spawn(send_all(calls, claimed, batch)))
 }
 
-async fn send_all(mut calls: mpsc::Receiver<ModelCall>, claimed: Claimed, tally: Arc<Tally>) {
-    let record = |call: ModelCall| {
-        tally.add(&call);
-        record(call)
+/// Sends the decisions that come; ends when the egress proxy has.
+pub(crate) fn ship_decisions(decisions: mpsc::Receiver<EgressDecision>, claimed: Claimed) -> AbortOnDropHandle<()> {
+    let batch = |decisions| Telemetry {
+        decisions,
+        ..Telemetry::default()
     };
-    while let Some(first) = calls.recv().await {
-        let mut batch = vec![record(first)];
+    AbortOnDropHandle::new(tokio::spawn(send_all(decisions, claimed, batch)))
+}
+
+async fn send_all<T>(mut told: mpsc::Receiver<T>, claimed: Claimed, batch: impl Fn(Vec<T>) -> Telemetry) {
+    while let Some(first) = told.recv().await {
+        let mut gathered = vec![first];
         let mut until = claimed.clock.sleep(GATHER);
-        while batch.len() < Telemetry::MOST {
+        while gathered.len() < Telemetry::MOST {
             tokio::select! {
                 biased;
-                call = calls.recv() => match call {
-                    Some(call) => batch.push(record(call)),
+                one = told.recv() => match one {
+                    Some(one) => gathered.push(one),
                     None => break,
                 },
                 () = &mut until => break,
             }
         }
-        let telemetry = Telemetry {
-            calls: batch,
-            ..Telemetry::default()
-        };
+        let telemetry = batch(gathered);
         let sent = claimed.call(|link, claim| {
             let telemetry = telemetry.clone();
             async move { link.telemetry(&claim, telemetry).await }
@@ -49,7 +59,7 @@ async fn send_all(mut calls: mpsc::Receiver<ModelCall>, claimed: Claimed, tally:
             Ok(()) => {}
             Err(Refused::Gone) => return,
             Err(Refused::Error(error)) => {
-                tracing::error!(job = %claimed.claim.job, %error, "model calls are refused and not counted");
+                tracing::error!(job = %claimed.claim.job, %error, "what a job called and reached is refused and not counted");
             }
         }
     }

@@ -9,11 +9,12 @@ use pond_core::Error;
 use pond_core::artifacts::ByteStream;
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
+use pond_core::egress::EgressPolicy;
 use pond_core::entropy::Entropy;
 use pond_core::logs::Redactor;
 use pond_core::pool::{Claim, JobEnd};
 use pond_core::runs::{Failure, FailureCode, ParseCount};
-use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Running, Sandbox, SandboxError, Spec};
+use pond_core::sandbox::{Access, BackendKind, Bridge, HomeFile, Mount, Profile, Running, Sandbox, SandboxError, Spec};
 use pond_core::secret::Secret;
 use pond_core::sources::TreeError;
 use pond_core::usage::{Amounts, Granted};
@@ -21,7 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::agent::{Ended, JobBroker, Run, failed, timed_out};
+use super::agent::{Ended, JobBroker, JobProxy, Run, failed, timed_out};
 use super::disk;
 use super::late::{Late, late};
 use super::leases::{Leases, Lifetime};
@@ -32,12 +33,15 @@ use super::watched::Watched;
 use super::{Claimed, Lines, Refused, calls};
 use crate::broker::{Broker, Draws, Parts, Purse, Spend, Tally, Unlimited, Upstream};
 use crate::collect::{Collecting, Listener, Said, collect};
-use crate::egress::SealedSecret;
+use crate::egress::{self, Intercept, Proxy, SealedSecret, Sealer, Sealing, on_the_host};
 use crate::mini::MiniWire;
+use crate::net::Dialer;
 use crate::prepare::{Inside, WorkFolder, broker_grant, launch, seal};
 
 /// The broker's port in a confined sandbox, which has its own loopback.
 const BROKER_PORT: u16 = 8787;
+/// The egress proxy's.
+const EGRESS_PORT: u16 = 8788;
 /// Where a confined job finds its checkout and its output folder.
 const CHECKOUT: &str = "/work";
 const OUTPUT: &str = "/output";
@@ -45,12 +49,15 @@ const OUTPUT: &str = "/output";
 const CLAIM: &str = "claim";
 /// Model calls that wait to be sent on.
 const WAITING_CALLS: usize = 256;
+/// Egress decisions that wait to be sent on; the job waits for the rest.
+const WAITING_DECISIONS: usize = 1024;
 
 /// What all jobs of a worker use.
 pub(super) struct Shop {
     pub(super) settings: WorkerSettings,
     pub(super) backends: Backends,
     pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) dialer: Dialer,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) leases: Arc<Leases>,
@@ -257,14 +264,22 @@ impl Attempt<'_> {
         listener: Option<&Listener>,
     ) -> Result<Ended, Early> {
         let backend = self.backend()?;
-        let (bridge, mut inside) = self.ways(backend.kind(), ready).await?;
+        let policy = self.policy(backend.kind());
         let sealed = seal(self.job, &ready.grant, &*self.shop.entropy)?;
         let token = |secret: &SealedSecret| (secret.rule.name.clone(), secret.token.clone());
-        inside.tokens = sealed.iter().map(token).collect();
+        let tokens = sealed.iter().map(token).collect();
+        let sealing = self.sealing(policy.as_ref(), sealed, ready)?;
+        let laid = sealing.as_ref().map(|sealing| sealing.laid.clone()).unwrap_or_default();
+        let (bridges, mut inside) = self.ways(backend.kind(), ready).await?;
+        inside.tokens = tokens;
+        inside.network.extend(laid.env);
         let launch = launch(self.job, &ready.grant, &inside)?;
         let broker = self.broker(ready)?;
         let (broker, telemetry) = broker.map_or((None, None), |(broker, telemetry)| (Some(broker), Some(telemetry)));
-        let spec = self.spec(ready, bridge, launch.home);
+        let intercept = sealing.map(|sealing| sealing.intercept);
+        let proxy = self.proxy(policy, intercept, ready, lines).await?;
+        let (proxy, decided) = proxy.map_or((None, None), |(proxy, decided)| (Some(proxy), Some(decided)));
+        let spec = self.spec(ready, bridges, laid.mounts, launch.home);
         let not_started = |error: SandboxError| Ended {
             end: JobEnd::Failed(not_started(&error)),
             alive: false,
@@ -278,6 +293,7 @@ impl Attempt<'_> {
                     writable: self.writable(ready),
                     disk: disk::CAP.saturating_add(self.shop.settings.bundle.bytes),
                     broker: broker.as_ref(),
+                    proxy: proxy.as_ref(),
                     lines: lines.clone(),
                     listener,
                     redactor,
@@ -297,8 +313,11 @@ impl Attempt<'_> {
         if let Some(broker) = broker {
             broker.handle.close().await;
         }
-        if let Some(telemetry) = telemetry {
-            // Every call is told before the end.
+        if let Some(proxy) = proxy {
+            proxy.handle.close().await;
+        }
+        for telemetry in [telemetry, decided].into_iter().flatten() {
+            // Every call and every decision is told before the end.
             let _ = telemetry.await;
         }
         Ok(end)
@@ -354,8 +373,8 @@ impl Attempt<'_> {
         })
     }
 
-    /// The port that leads to the broker, and where things are inside.
-    async fn ways(&self, kind: BackendKind, ready: &Ready) -> Result<(Option<Bridge>, Inside), Early> {
+    /// The ports that lead to broker and egress proxy, and where things are inside.
+    async fn ways(&self, kind: BackendKind, ready: &Ready) -> Result<(Vec<Bridge>, Inside), Early> {
         let confined = kind != BackendKind::None;
         let output = match confined {
             true => OUTPUT.to_owned(),
@@ -375,15 +394,88 @@ impl Attempt<'_> {
         };
         let socket = ready.folder.broker_socket();
         let broker = port.map(|port| format!("http://127.0.0.1:{port}"));
-        Ok((
-            port.map(|port| Bridge { port, socket }),
-            Inside {
-                output,
-                broker,
-                tokens: BTreeMap::new(),
-                network: BTreeMap::new(),
-            },
-        ))
+        let to_broker = port.map(|port| Bridge { port, socket });
+        let to_proxy = self.has_egress(kind).then(|| Bridge {
+            port: EGRESS_PORT,
+            socket: ready.folder.egress_socket(),
+        });
+        let network = to_proxy.as_ref().map(|_| proxy_variables()).unwrap_or_default();
+        let inside = Inside {
+            output,
+            broker,
+            tokens: BTreeMap::new(),
+            network,
+        };
+        Ok((to_broker.into_iter().chain(to_proxy).collect(), inside))
+    }
+
+    /// Whether the job reaches hosts at all, by a proxy of its own.
+    fn has_egress(&self, kind: BackendKind) -> bool {
+        self.job.sandbox.profile == Profile::UntrustedCodeWrite && kind != BackendKind::None
+    }
+
+    /// What the job may reach, if it reaches hosts at all.
+    fn policy(&self, kind: BackendKind) -> Option<EgressPolicy> {
+        let defaults = self.shop.settings.egress_defaults.hosts();
+        let (rules, asked) = (self.job.egress.clone(), &self.job.sandbox.allow_hosts);
+        self.has_egress(kind).then(|| EgressPolicy::new(rules, asked, defaults))
+    }
+
+    /// Makes ready what opens TLS where the job's secrets go, if any of them goes anywhere.
+    fn sealing(
+        &self,
+        policy: Option<&EgressPolicy>,
+        sealed: Vec<SealedSecret>,
+        ready: &Ready,
+    ) -> Result<Option<Sealing>, Failure> {
+        let Some(policy) = policy else { return Ok(None) };
+        let sealer = Sealer {
+            policy,
+            dialer: &self.shop.dialer,
+            clock: &self.shop.clock,
+            entropy: &self.shop.entropy,
+            life: self.job.timeout,
+            hosts_may_change: false,
+        };
+        let sealed = sealer.seal(sealed, &ready.folder.trust(), on_the_host);
+        sealed.map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))
+    }
+
+    /// Starts the egress proxy, by this policy.
+    async fn proxy(
+        &self,
+        policy: Option<EgressPolicy>,
+        intercept: Option<Arc<dyn Intercept>>,
+        ready: &Ready,
+        lines: &Lines,
+    ) -> Result<Option<(JobProxy, AbortOnDropHandle<()>)>, Failure> {
+        let Some(policy) = policy else { return Ok(None) };
+        if !policy.narrowed().is_empty() {
+            let dropped: Vec<&str> = policy.narrowed().iter().map(|host| host.as_str()).collect();
+            let dropped = dropped.join(", ");
+            lines
+                .note(format!(
+                    "allow_hosts is narrowed by the egress rules: without {dropped}"
+                ))
+                .await;
+        }
+        let socket = ready.folder.egress_socket();
+        let listener = UnixListener::bind(&socket).map_err(|error| {
+            Failure::new(
+                FailureCode::Internal,
+                format!("the job's egress proxy cannot listen: {}", error.kind()),
+            )
+        })?;
+        let parts = egress::Parts {
+            dialer: self.shop.dialer.clone(),
+            clock: Arc::clone(&self.shop.clock),
+            entropy: Arc::clone(&self.shop.entropy),
+            intercept,
+        };
+        let (told, decisions) = mpsc::channel(WAITING_DECISIONS);
+        let handle = Proxy::start(listener, policy, parts, told);
+        let telemetry = calls::ship_decisions(decisions, self.claimed.clone());
+        Ok(Some((JobProxy { handle, socket }, telemetry)))
     }
 
     fn names_broker(&self) -> bool {
@@ -441,7 +533,7 @@ impl Attempt<'_> {
         Ok(Some((broker, telemetry)))
     }
 
-    fn spec(&self, ready: &Ready, bridge: Option<Bridge>, home: Vec<pond_core::sandbox::HomeFile>) -> Spec {
+    fn spec(&self, ready: &Ready, bridges: Vec<Bridge>, trust: Vec<Mount>, home: Vec<HomeFile>) -> Spec {
         let block = &self.job.sandbox;
         let access = match block.profile {
             Profile::UntrustedCodeRead => Access::Read,
@@ -455,12 +547,15 @@ impl Attempt<'_> {
         Spec {
             name: format!("job-{}", self.name()),
             profile: block.profile,
-            mounts: vec![
+            mounts: [
                 mount(ready.folder.checkout(), CHECKOUT, access),
                 mount(ready.folder.output(), OUTPUT, Access::Write),
-            ],
+            ]
+            .into_iter()
+            .chain(trust)
+            .collect(),
             home,
-            bridges: bridge.into_iter().collect(),
+            bridges,
             limits: block.limits,
             image: block.image.clone(),
         }
@@ -568,6 +663,18 @@ pub(crate) fn not_started(error: &SandboxError) -> Failure {
     };
     let cause = std::error::Error::source(error).map(|source| format!(": {source}"));
     Failure::new(code, format!("{error}{}", cause.unwrap_or_default()))
+}
+
+/// What makes programs use the egress proxy. Some read the names in capitals, some the others; the broker is not asked for
+/// through it.
+fn proxy_variables() -> BTreeMap<String, String> {
+    let proxy = format!("http://127.0.0.1:{EGRESS_PORT}");
+    let near = "127.0.0.1,localhost,::1".to_owned();
+    let names = [("HTTP_PROXY", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", &near)];
+    names
+        .iter()
+        .flat_map(|(name, value)| [(*name).to_owned(), name.to_lowercase()].map(|name| (name, (*value).clone())))
+        .collect()
 }
 
 async fn free_port() -> std::io::Result<u16> {

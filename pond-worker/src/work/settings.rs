@@ -10,6 +10,7 @@ use pond_core::sandbox::SandboxError;
 use pond_core::sources::{Caps, Limits};
 use rustls::pki_types::CertificateDer;
 
+use crate::egress::EgressDefaults;
 use crate::net::SetupError;
 
 /// Settings of a worker.
@@ -33,6 +34,10 @@ pub struct WorkerSettings {
     pub allow_unconfined: bool,
     /// Private addresses at which model providers may be.
     pub model_allow_private: AllowPrivate,
+    /// Private places that sandboxes may reach, where their rules allow them too.
+    pub egress_allow_private: AllowPrivate,
+    /// What sandboxes may reach beside their rules.
+    pub egress_defaults: EgressDefaults,
     /// The DNS server to ask; the system's resolver if none.
     pub resolver: Option<SocketAddr>,
     /// CA certificates trusted beside the system's.
@@ -55,6 +60,8 @@ impl WorkerSettings {
             uid_range: Some(200_000..=265_535),
             allow_unconfined: false,
             model_allow_private: AllowPrivate::default(),
+            egress_allow_private: AllowPrivate::default(),
+            egress_defaults: EgressDefaults::default(),
             resolver: None,
             extra_ca: Vec::new(),
             bundle: Caps::default().bundle(),

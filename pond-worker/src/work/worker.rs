@@ -86,17 +86,23 @@ impl Worker {
             tags: settings.tags.clone(),
             capabilities,
             problems,
+            egress_defaults: Vec::new(),
             concurrency: settings.concurrency,
         };
         let dialer = Dialer::new(DialerSettings {
             resolver: settings.resolver,
             extra_ca: settings.extra_ca.clone(),
-            allow: settings.model_allow_private.clone(),
+            // Each list counts for its own purpose alone.
+            allow: settings
+                .model_allow_private
+                .clone()
+                .and(settings.egress_allow_private.clone()),
         })?;
         let shop = Arc::new(Shop {
             settings,
             backends,
-            upstream: dialled(dialer),
+            upstream: dialled(dialer.clone()),
+            dialer,
             leases: Leases::new(Arc::clone(&clock)),
             clock,
             entropy,
