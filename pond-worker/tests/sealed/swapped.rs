@@ -105,6 +105,35 @@ async fn agents_22_26_another_host_gets_the_token_in_its_own_untouched_tls() {
 }
 
 #[tokio::test]
+async fn agents_26_an_authority_that_names_its_hosts_is_trusted_for_no_other() {
+    let authority = Authority::new();
+    let far = Far::start(&authority, &["x.test", "y.test", "a.b.x.test", "127.0.0.1"], &BOTH).await;
+    let places: Vec<String> = ["x.test", "y.test", "a.b.x.test", "127.0.0.1"]
+        .map(|host| at(host, &far))
+        .to_vec();
+    let secrets = [("A", VALUE, places.clone(), &["header"][..])];
+    for (named, trusted) in [
+        (vec!["x.test:8443"], ["x.test", "a.b.x.test"].as_slice()),
+        (vec!["*.x.test"], &["x.test", "a.b.x.test"]),
+        (vec!["y.test", "127.0.0.1"], &["y.test", "127.0.0.1"]),
+        (vec!["127.0.0.1"], &["127.0.0.1"]),
+        (vec![], &["x.test", "y.test", "a.b.x.test", "127.0.0.1"]),
+    ] {
+        let named: Vec<String> = named.into_iter().map(str::to_owned).collect();
+        let job = Job::with_named(&authority, &[far.port()], policy(&places), &secrets, &hosts(&named));
+        for host in ["x.test", "y.test", "a.b.x.test", "127.0.0.1"] {
+            let tls = job.tls(job.trusted(), (host, far.port()), host, &["h2"]).await;
+            assert_eq!(
+                tls.is_ok(),
+                trusted.contains(&host),
+                "{host} by {named:?}: {:?}",
+                tls.err()
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn agents_25_another_sandboxes_token_means_nothing() {
     let authority = Authority::new();
     let far = Far::start(&authority, &NAMES, &BOTH).await;

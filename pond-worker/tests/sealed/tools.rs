@@ -38,7 +38,9 @@ impl World {
         let allowed = [format!("x.test:{}", far.port()), format!("other.test:{}", far.port())];
         let policy = EgressPolicy::new([], &hosts(&allowed), &[]);
         let secrets = [("A", VALUE, allowed[..1].to_vec(), &["header"][..])];
-        let job = Job::start(&authority, &[far.port()], policy, &secrets);
+        // As a job's is, whose hosts do not change: what is written there must be understood by all of the tools.
+        let named = hosts(&[allowed[0].clone(), "*.below.test".into()]);
+        let job = Job::with_named(&authority, &[far.port()], policy, &secrets, &named);
         let folder = tempfile::tempdir().unwrap();
         let laid = folder.path().join("trust");
         std::fs::create_dir(&laid).unwrap();

@@ -79,6 +79,17 @@ pub(crate) struct Job {
 impl Job {
     /// One that trusts `authority` for the far sides on these ports, under this policy, with these secrets.
     pub(crate) fn start(authority: &Authority, ports: &[u16], policy: EgressPolicy, secrets: &[Told<'_>]) -> Self {
+        Self::with_named(authority, ports, policy, secrets, &[])
+    }
+
+    /// One whose own authority names these hosts as the only ones it signs for.
+    pub(crate) fn with_named(
+        authority: &Authority,
+        ports: &[u16],
+        policy: EgressPolicy,
+        secrets: &[Told<'_>],
+        named: &[HostPattern],
+    ) -> Self {
         let allow: Vec<_> = ports
             .iter()
             .flat_map(|port| {
@@ -102,7 +113,7 @@ impl Job {
         };
         let secrets = Arc::new(SealedSecrets::new(secrets.iter().map(seal)));
         let hour = Duration::from_secs(3600);
-        let ca = SandboxCa::mint(Arc::new(SystemClock), Arc::new(SystemEntropy), hour, &[]).unwrap();
+        let ca = SandboxCa::mint(Arc::new(SystemClock), Arc::new(SystemEntropy), hour, named).unwrap();
         let pem = ca.pem().to_owned();
         let opener = Opener::new(Arc::clone(&secrets), policy.clone(), ca, dialer.trust());
         let folder = tempfile::tempdir().unwrap();
