@@ -15,6 +15,8 @@ mod links;
 mod lives;
 #[path = "work/played.rs"]
 mod played;
+#[path = "work/reach.rs"]
+mod reach;
 #[path = "work/results.rs"]
 mod results;
 #[path = "work/sealed.rs"]

@@ -2,6 +2,7 @@
 
 mod audit;
 mod blobs;
+mod cli;
 mod config;
 mod dialing;
 mod egress;

@@ -86,7 +86,7 @@ impl Worker {
             tags: settings.tags.clone(),
             capabilities,
             problems,
-            egress_defaults: Vec::new(),
+            egress_defaults: settings.egress_defaults.hosts().to_vec(),
             concurrency: settings.concurrency,
         };
         let dialer = Dialer::new(DialerSettings {
