@@ -12,6 +12,7 @@ use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
 use pond_core::egress::EgressPolicy;
 use pond_core::entropy::Entropy;
 use pond_core::logs::Redactor;
+use pond_core::outbound::HostPattern;
 use pond_core::pool::{Claim, JobEnd};
 use pond_core::runs::{Failure, FailureCode, ParseCount};
 use pond_core::sandbox::{Access, BackendKind, Bridge, HomeFile, Mount, Profile, Running, Sandbox, SandboxError, Spec};
@@ -451,7 +452,7 @@ impl Attempt<'_> {
     ) -> Result<Option<(JobProxy, AbortOnDropHandle<()>)>, Failure> {
         let Some(policy) = policy else { return Ok(None) };
         if !policy.narrowed().is_empty() {
-            let dropped: Vec<&str> = policy.narrowed().iter().map(|host| host.as_str()).collect();
+            let dropped: Vec<&str> = policy.narrowed().iter().map(HostPattern::as_str).collect();
             let dropped = dropped.join(", ");
             lines
                 .note(format!(

@@ -103,7 +103,7 @@ impl Exchange {
                 if refusal.cut {
                     self.cut.cancel();
                 }
-                Ok(said(refusal))
+                Ok(said(&refusal))
             }
         }
     }
@@ -229,7 +229,7 @@ impl From<Gone> for Unpassed {
     }
 }
 
-fn said(refusal: Refusal) -> Response<Passing> {
+fn said(refusal: &Refusal) -> Response<Passing> {
     let mut answer = Response::new(body::told(format!("{}\n", refusal.reason)));
     *answer.status_mut() = refusal.status;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
