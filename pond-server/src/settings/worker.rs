@@ -59,10 +59,11 @@ pub(super) fn read(
 /// A list of private places for one purpose.
 fn private(reader: &mut Reader<'_>, variable: &str, purpose: Purpose) -> AllowPrivate {
     let list = reader.text(variable).map(|text| AllowPrivate::parse_for(purpose, text));
-    list.transpose().map(Option::unwrap_or_default).unwrap_or_else(|bad| {
+    let bad = |bad: pond_core::outbound::BadEntry| {
         reader.bad(variable, bad.to_string());
         AllowPrivate::default()
-    })
+    };
+    list.transpose().map_or_else(bad, Option::unwrap_or_default)
 }
 
 impl PoolSettings {
