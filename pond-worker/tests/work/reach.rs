@@ -34,7 +34,8 @@ impl Outside {
         let datagrams = UdpSocket::bind(at).await.expect("the same port");
         let server = UdpSocket::bind("127.0.77.1:0").await.expect("a port");
         let names = server.local_addr().expect("bound");
-        let (heard, asked): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
         let (lines, packets, questions) = (Arc::clone(&heard), Arc::clone(&heard), Arc::clone(&asked));
         let http = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
