@@ -22,6 +22,12 @@ pub struct UidLease {
 }
 
 impl UidLease {
+    /// Holds one uid; nothing when somebody on this host has it.
+    pub(super) fn of(uid: u32) -> Option<Self> {
+        let _lock = lock(uid)?;
+        Some(Self { uid, _lock })
+    }
+
     /// The uid.
     pub fn uid(&self) -> u32 {
         self.uid
@@ -52,8 +58,8 @@ impl UidPool {
             } else {
                 uid + 1
             };
-            if let Some(lock) = lock(uid) {
-                return Some(UidLease { uid, _lock: lock });
+            if let Some(lease) = UidLease::of(uid) {
+                return Some(lease);
             }
         }
         None
