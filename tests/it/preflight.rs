@@ -117,11 +117,6 @@ fn fixtures() -> Vec<(&'static str, Severity, Value)> {
             Error,
             sandbox(json!({"profile": "untrusted-code-read", "overrides": {"memory": "lots"}})),
         ),
-        (
-            "sandbox_invalid",
-            Error,
-            swarm(&json!({"harness": "asks", "model": "good"})),
-        ),
         ("unconfined_sandbox", Error, swarm(&none)),
         ("no_capable_worker", Warning, swarm(&json!({"harness": "shell"}))),
         ("harness_unregistered", Warning, swarm(&json!({"harness": "nobody"}))),

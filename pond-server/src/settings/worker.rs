@@ -59,14 +59,11 @@ pub(super) fn read(
 /// A list of private places for one purpose.
 fn private(reader: &mut Reader<'_>, variable: &str, purpose: Purpose) -> AllowPrivate {
     let list = reader.text(variable).map(|text| AllowPrivate::parse_for(purpose, text));
-    match list {
-        None => AllowPrivate::default(),
-        Some(Ok(list)) => list,
-        Some(Err(bad)) => {
-            reader.bad(variable, bad.to_string());
-            AllowPrivate::default()
-        }
-    }
+    let bad = |bad: pond_core::outbound::BadEntry| {
+        reader.bad(variable, bad.to_string());
+        AllowPrivate::default()
+    };
+    list.transpose().map_or_else(bad, Option::unwrap_or_default)
 }
 
 impl PoolSettings {

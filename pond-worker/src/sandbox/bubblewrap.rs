@@ -192,11 +192,12 @@ fn hand_over(mount: &Mount, uid: u32) -> Result<(), SandboxError> {
     let at = |error| SandboxError::io(format!("{} cannot be given to the job", mount.inside.display()), error);
     match mount.access {
         Access::Write => ownership::give(&mount.host, uid).map_err(at),
-        Access::Read => match fs::metadata(&mount.host).map_err(at)?.permissions().mode() & 0o005 {
-            0o005 => Ok(()),
+        Access::Read => match fs::metadata(&mount.host).map_err(at)? {
+            about if about.permissions().mode() & 0o005 == 0o005 => Ok(()),
+            about if about.is_file() && about.permissions().mode() & 0o004 != 0 => Ok(()),
             _ => Err(SandboxError::Unsupported {
                 reason: format!(
-                    "the folder shown at {} is not readable by the job's uid",
+                    "what is shown at {} is not readable by the job's uid",
                     mount.inside.display()
                 ),
                 fix: "make it readable by everyone (its parents need not be)".into(),
