@@ -157,8 +157,12 @@ async fn bare(listener: UnixListener, place: String) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let place = place.clone();
         tokio::spawn(async move {
-            let mut head = vec![0; 1024];
-            stream.read(&mut head).await?;
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut head).await? == 0 {
+                    return Ok((0, 0));
+                }
+            }
             let mut other = TcpStream::connect(place).await?;
             other.set_nodelay(true)?;
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
