@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use pond_core::sandbox::{Access, BackendKind, Exec, Limits, Mount, Output, Profile, Sandbox, SandboxError, Spec};
 use pond_core::testing::conformance::sandbox::{Bench, CONFINED_SANDBOX_CASES, SANDBOX_CASES, lay_program};
-use pond_worker::sandbox::{Bubblewrap, BubblewrapSettings, Host, HostSettings, Means, open};
+use pond_worker::sandbox::{
+    BackendSettings, Bubblewrap, BubblewrapSettings, DockerSettings, Host, HostSettings, Means, open,
+};
 
 const UIDS: RangeInclusive<u32> = 200_000..=265_535;
 
@@ -27,13 +29,28 @@ fn bench(kind: BackendKind, profile: Profile, means: Option<Means>) -> Bench {
     let work = folder.path().join("work");
     std::fs::create_dir(&work).expect("own folder");
     Bench {
-        sandbox: open(kind, &host).expect("the backend is built in"),
+        sandbox: open(kind, &host, &settings()),
         profile,
         probe: told(PROBE).map_or_else(|| PathBuf::from(env!("POND_PROBE")), PathBuf::from),
         folder: work,
         uids: (root && profile.is_confined()).then_some(UIDS),
         image: None,
         keep: Box::new(Closing { host, _folder: folder }),
+    }
+}
+
+/// The engine that tests may use: a test that needs one and is not told of it fails.
+const ENGINE: &str = "POND_TEST_DOCKER_HOST";
+
+fn settings() -> BackendSettings {
+    let docker = DockerSettings {
+        host: told(ENGINE).unwrap_or_default(),
+        image: Some("pond-test".into()),
+        pull: false,
+    };
+    BackendSettings {
+        docker,
+        ..BackendSettings::default()
     }
 }
 
@@ -70,10 +87,16 @@ fn bubblewrap_by_rlimits() -> Bench {
     )
 }
 
+fn docker() -> Bench {
+    assert!(told(ENGINE).is_some(), "set {ENGINE}: eval \"$(tests/docker start)\"");
+    bench(BackendKind::Docker, Profile::UntrustedCodeWrite, None)
+}
+
 pond_core::sandbox_conformance!(on_none, none);
 pond_core::sandbox_conformance!(on_none_by_rlimits, none_by_rlimits);
 pond_core::sandbox_conformance!(on_bubblewrap, bubblewrap, confined);
 pond_core::sandbox_conformance!(on_bubblewrap_by_rlimits, bubblewrap_by_rlimits, confined);
+pond_core::sandbox_conformance!(on_docker, docker, confined);
 
 fn host(state: &Path, uid_range: Option<RangeInclusive<u32>>) -> Arc<Host> {
     host_by(state, uid_range, None)
@@ -137,7 +160,7 @@ async fn each_profile_is_refused_by_the_backend_that_is_not_for_it() {
         (BackendKind::None, Profile::UntrustedCodeWrite),
         (BackendKind::Bubblewrap, Profile::None),
     ] {
-        let sandbox = open(kind, &host).expect("built in");
+        let sandbox = open(kind, &host, &settings());
         let refused = sandbox.start(spec(profile, &folder.path().join("work"))).await.err();
         assert!(
             matches!(refused, Some(SandboxError::Unsupported { .. })),
@@ -151,7 +174,7 @@ async fn each_profile_is_refused_by_the_backend_that_is_not_for_it() {
 async fn root_without_a_uid_range_confines_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let host = host(&folder.path().join("state"), None);
-    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    let sandbox = open(BackendKind::Bubblewrap, &host, &settings());
     let outcome = sandbox
         .start(spec(Profile::UntrustedCodeWrite, &folder.path().join("work")))
         .await;
@@ -197,7 +220,7 @@ async fn without_bwrap_there_is_no_start() {
 async fn a_folder_only_its_owner_can_read_is_not_shown_to_another_uid() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let host = host(&folder.path().join("state"), uid_range());
-    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    let sandbox = open(BackendKind::Bubblewrap, &host, &settings());
     let mut spec = spec(Profile::UntrustedCodeRead, &folder.path().join("work"));
     let closed = folder.path().join("closed");
     std::fs::DirBuilder::new()
@@ -251,7 +274,7 @@ async fn owner_of_a_sandbox() {
         (BackendKind::Bubblewrap, Profile::UntrustedCodeWrite)
     };
     let host = host_by(&Path::new(folder).join("state"), uid_range(), by.means());
-    let sandbox = open(kind, &host).expect("built in");
+    let sandbox = open(kind, &host, &settings());
     let work = Path::new(folder).join("work");
     let running = sandbox.start(spec(profile, &work)).await.expect("starts");
     let argv = ["./probe", "hide", "mark"].map(str::to_owned).to_vec();
@@ -293,7 +316,7 @@ async fn killed_and_recovered(kind: BackendKind, by: By) {
     owner.wait().expect("collected");
     let probe = folder.path().join("work/probe");
     let host = host_by(&folder.path().join("state"), uid_range(), by.means());
-    let ended = open(kind, &host).expect("built in").recover().await.expect("recovers");
+    let ended = open(kind, &host, &settings()).recover().await.expect("recovers");
     assert!(ended >= 1, "the sandbox was not found");
     assert_eq!(
         processes_of(&probe),
@@ -304,10 +327,7 @@ async fn killed_and_recovered(kind: BackendKind, by: By) {
         .expect("there")
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    assert_eq!(
-        open(kind, &host).expect("built in").recover().await.expect("recovers"),
-        0
-    );
+    assert_eq!(open(kind, &host, &settings()).recover().await.expect("recovers"), 0);
     host.close().expect("nothing is left");
 }
 
@@ -383,7 +403,7 @@ fn a_worker_without_privileges_confines_as_well() {
 async fn a_start_that_nobody_waits_for_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let host = host(&folder.path().join("state"), uid_range());
-    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    let sandbox = open(BackendKind::Bubblewrap, &host, &settings());
     for millis in [0, 1, 2, 4, 8, 16] {
         let start = sandbox.start(spec(
             Profile::UntrustedCodeWrite,

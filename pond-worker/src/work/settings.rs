@@ -11,6 +11,7 @@ use pond_core::sources::{Caps, Limits};
 use rustls::pki_types::CertificateDer;
 
 use crate::net::SetupError;
+use crate::sandbox::BackendSettings;
 
 /// Settings of a worker.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct WorkerSettings {
     pub concurrency: u32,
     /// Host uids for jobs, where it runs as root.
     pub uid_range: Option<RangeInclusive<u32>>,
+    /// How its sandboxes are made.
+    pub backends: BackendSettings,
     /// Whether it takes jobs of profile `none`, which are not confined.
     pub allow_unconfined: bool,
     /// Private addresses at which model providers may be.
@@ -53,6 +56,7 @@ impl WorkerSettings {
             capabilities: BTreeSet::new(),
             concurrency: 4,
             uid_range: Some(200_000..=265_535),
+            backends: BackendSettings::default(),
             allow_unconfined: false,
             model_allow_private: AllowPrivate::default(),
             resolver: None,

@@ -67,7 +67,7 @@ impl Worker {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, WorkerError> {
         let host = open_host(&settings).await?;
-        let found = probe::probe(&host, settings.allow_unconfined).await?;
+        let found = probe::probe(&host, &settings.backends, settings.allow_unconfined).await?;
         let work = settings.work_dir.clone();
         let removed = tokio::task::spawn_blocking(move || remove_leftovers(&work)).await;
         removed
