@@ -2,6 +2,7 @@
 
 use pond_core::EngineSettings;
 use pond_core::outbound::{AllowPrivate, Purpose};
+use pond_worker::sandbox::{BackendSettings, DockerSettings};
 use pond_worker::work::WorkerSettings;
 
 use super::Role;
@@ -17,6 +18,7 @@ pub struct PoolSettings {
     pub model_allow_private: AllowPrivate,
     /// Whether jobs of profile `none` are taken.
     pub allow_unconfined: bool,
+    docker: DockerSettings,
     dialer: pond_worker::net::DialerSettings,
     bundle: pond_core::sources::Limits,
 }
@@ -37,11 +39,19 @@ pub(super) fn read(
         reader.bad("POND_MODEL_ALLOW_PRIVATE", bad.to_string());
         None
     });
+    let usual = DockerSettings::default();
+    let docker = DockerSettings {
+        host: reader.text("DOCKER_HOST").map_or(usual.host, str::to_owned),
+        image: reader.text("POND_DOCKER_IMAGE").map(str::to_owned),
+        // A worker of its own may be told to.
+        pull: false,
+    };
     on.then(|| PoolSettings {
         concurrency: u32::try_from(concurrency).unwrap_or(1),
         model_allow_private: model_allow_private.unwrap_or_default(),
         // A switch of its own, and not of the environment.
         allow_unconfined: false,
+        docker,
         dialer: sources.dialer.clone(),
         bundle: engine.source_caps.bundle(),
     })
@@ -53,6 +63,10 @@ impl PoolSettings {
         WorkerSettings {
             name: "embedded".into(),
             concurrency: self.concurrency,
+            backends: BackendSettings {
+                docker: self.docker.clone(),
+                ..BackendSettings::default()
+            },
             allow_unconfined: self.allow_unconfined,
             model_allow_private: self.model_allow_private.clone(),
             resolver: self.dialer.resolver,
