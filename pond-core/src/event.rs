@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::egress::{EgressDecision, StageReach};
 use crate::logs::LogLine;
 use crate::runs::Failure;
 use crate::usage::UsageTotals;
@@ -36,6 +37,40 @@ pub enum EventBody {
     /// Sums of the usage so far.
     #[serde(rename = "u")]
     Usage(UsageTotals),
+    /// A place that a job asked for.
+    #[serde(rename = "g")]
+    Egress(Box<StageDecision>),
+    /// What a stage can reach, as a worker got it.
+    #[serde(rename = "r")]
+    Reach(Box<StageReach>),
+}
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// Log lines.
+    Log,
+    /// Changes of state.
+    Status,
+    /// Sums of usage.
+    Usage,
+    /// Egress decisions.
+    Egress,
+    /// What stages can reach.
+    Reach,
+}
+
+impl EventBody {
+    /// Its kind.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Log(_) => EventKind::Log,
+            Self::Status(_) => EventKind::Status,
+            Self::Usage(_) => EventKind::Usage,
+            Self::Egress(_) => EventKind::Egress,
+            Self::Reach(_) => EventKind::Reach,
+        }
+    }
 }
 
 /// A change of state.
@@ -56,6 +91,20 @@ pub struct StatusChange {
     /// Why, when it failed.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+/// A decision of the egress proxy of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageDecision {
+    /// Key of the stage.
+    #[serde(rename = "k")]
+    pub stage: String,
+    /// Key of the area of that stage.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub substage: Option<String>,
+    /// The decision.
+    #[serde(flatten)]
+    pub decision: EgressDecision,
 }
 
 /// An event with its number.

@@ -32,6 +32,7 @@ pub mod body;
 pub mod clock;
 pub mod config;
 pub mod dispatch;
+pub mod egress;
 pub mod engine;
 pub mod entropy;
 pub mod error;

@@ -29,8 +29,9 @@ mod client;
 #[cfg(feature = "client")]
 mod config;
 #[cfg(feature = "client")]
-mod error;
+mod egress;
 #[cfg(feature = "client")]
+mod error;
 mod events;
 #[cfg(feature = "client")]
 mod keys;

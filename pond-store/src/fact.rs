@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pond_core::audit::AuditStore;
 use pond_core::config::ConfigStore;
-use pond_core::event::{EventNumber, NumberedEvent};
+use pond_core::event::{EventKind, EventNumber, NumberedEvent};
 use pond_core::id::{JobId, ProjectId, RunId};
 use pond_core::idempotency::OnceStore;
 use pond_core::keys::KeyStore;
@@ -187,6 +187,15 @@ pub(crate) trait RunReads: Send + Sync + 'static {
         &self,
         scope: Scope,
         run: RunId,
+        after: EventNumber,
+        limit: u32,
+    ) -> Result<Vec<NumberedEvent>, StoreError>;
+
+    async fn events_of(
+        &self,
+        scope: Scope,
+        run: RunId,
+        kind: EventKind,
         after: EventNumber,
         limit: u32,
     ) -> Result<Vec<NumberedEvent>, StoreError>;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pond_core::artifacts::Artifact;
 use pond_core::clock::Timestamp;
 use pond_core::config::{ConfigChange, ConfigCommitted, ConfigRevision, ConfigSnapshot, ConfigStore};
-use pond_core::event::{EventNumber, NumberedEvent};
+use pond_core::event::{EventKind, EventNumber, NumberedEvent};
 use pond_core::id::{BootId, EngineId, JobId, KeyId, OrchestratorId, ProjectId, RunId, WorkerId};
 use pond_core::keys::{ApiKey, KeyOfProject, KeyStore};
 use pond_core::page::{Page, PageRequest};
@@ -122,6 +122,17 @@ impl<B: Backend> RunStore for Front<B> {
         limit: u32,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
         self.backend.events(scope, run, after, limit).await
+    }
+
+    async fn events_of(
+        &self,
+        scope: Scope,
+        run: RunId,
+        kind: EventKind,
+        after: EventNumber,
+        limit: u32,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
+        self.backend.events_of(scope, run, kind, after, limit).await
     }
 
     async fn artifacts(&self, scope: Scope, run: RunId) -> Result<Vec<Artifact>, StoreError> {

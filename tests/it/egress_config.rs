@@ -2,7 +2,8 @@
 
 use futures::TryStreamExt;
 use pond_core::Error;
-use pond_core::config::{EgressAction, EgressPolicy, EgressRule, EntryKind, Listing, Origin, Owner};
+use pond_core::config::{EgressAction, EgressRule, EntryKind, Listing, Owner};
+use pond_core::egress::{EgressPolicy, Origin};
 use pond_core::outbound::HostPattern;
 use pond_sdk::Selection;
 use pond_sdk::api::PutEgressRule;
@@ -29,7 +30,7 @@ on_every_store! {
             [(".example.com", EgressAction::Deny, own), ("registry.test:8443", EgressAction::Allow, Owner::Org)]
         );
         let asked = [HostPattern::parse("asked.test").unwrap()];
-        let policy = EgressPolicy::new(&effective, &asked, &[]);
+        let policy = EgressPolicy::new(effective.iter().map(Into::into), &asked, &[]);
         let origins: Vec<_> = policy.rules().iter().map(|ruled| ruled.from).collect();
         assert_eq!((origins, policy.narrowed()), (vec![Origin::Project, Origin::Org], &asked[..]));
         assert_eq!(config.list::<EgressRule>(Listing::All).await.unwrap().len(), 3);

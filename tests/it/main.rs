@@ -4,6 +4,7 @@ mod audit;
 mod blobs;
 mod config;
 mod dialing;
+mod egress;
 mod egress_config;
 mod flow;
 mod fuzz;

@@ -43,6 +43,7 @@ impl PlayedWorker {
             tags: BTreeSet::from(["pool:trusted".to_owned()]),
             capabilities: capabilities.iter().map(|&capability| capability.to_owned()).collect(),
             problems: std::collections::BTreeMap::new(),
+            egress_defaults: Vec::new(),
             concurrency: 4,
         };
         Self {
@@ -100,7 +101,10 @@ impl PlayedWorker {
             },
             estimated: false,
         };
-        let telemetry = Telemetry { calls: vec![call] };
+        let telemetry = Telemetry {
+            calls: vec![call],
+            ..Telemetry::default()
+        };
         self.link.telemetry(&claim(job), telemetry).await
     }
 

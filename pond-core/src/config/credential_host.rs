@@ -71,6 +71,13 @@ impl CredentialHost {
     }
 }
 
+impl CredentialHost {
+    /// The host rule, where it covers every path.
+    pub fn whole(&self) -> Option<&HostPattern> {
+        self.path.is_empty().then_some(&self.host)
+    }
+}
+
 impl fmt::Display for CredentialHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.host, self.path)

@@ -6,7 +6,6 @@
 mod credential;
 mod credential_host;
 mod egress;
-mod egress_policy;
 mod entry;
 mod harness;
 mod model;
@@ -21,7 +20,6 @@ mod variable;
 pub use credential::{Credential, CredentialSecrets, MIN_REDACTABLE};
 pub use credential_host::{BadCredentialHost, CredentialHost};
 pub use egress::{EgressAction, EgressRule};
-pub use egress_policy::{Decision, EgressPolicy, Origin, Ruled};
 pub use entry::{Entry, EntryKind, Owner};
 pub use harness::{Harness, HarnessFile, Placeholder, placeholders};
 pub use model::Model;

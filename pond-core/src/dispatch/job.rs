@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::ArtifactName;
 use crate::clock::Timestamp;
 use crate::config::HarnessFile;
+use crate::egress::{Ruled, SealedRule};
 use crate::id::{JobId, ProjectId, RunId, WorkerId};
 use crate::pool::ClaimToken;
 use crate::runs::executors::{Parse, SandboxBlock};
@@ -82,6 +83,10 @@ pub struct Job {
     pub env: BTreeMap<String, String>,
     /// How far it is confined.
     pub sandbox: SandboxBlock,
+    /// The egress rules in scope when it was handed out; none for a profile without egress.
+    pub egress: Vec<Ruled>,
+    /// The granted secrets that it holds as tokens, and where those are swapped.
+    pub sealed: Vec<SealedRule>,
     /// The model, when the harness takes one.
     pub model: Option<JobModel>,
     /// The credential to ask for, when it has one.

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use super::Job;
 use crate::artifacts::{ArtifactName, ByteStream};
 use crate::clock::Timestamp;
+use crate::egress::EgressDecision;
 use crate::error::Result;
 use crate::id::{BootId, JobId, WorkerId};
 use crate::logs::{LogSource, LogStream};
+use crate::outbound::HostPattern;
 use crate::pool::{Claim, JobEnd};
 use crate::runs::ParseCount;
 use crate::secret::Secret;
@@ -31,6 +33,9 @@ pub struct WorkerInfo {
     pub capabilities: BTreeSet<String>,
     /// What it was to do and cannot, and why.
     pub problems: BTreeMap<String, String>,
+    /// Places that its jobs may reach whatever the operator lists, unless a rule denies them: the package registries that its
+    /// host is set up with.
+    pub egress_defaults: Vec<HostPattern>,
     /// Jobs it takes at once.
     pub concurrency: u32,
 }
@@ -94,17 +99,29 @@ pub struct Chunk {
     pub lines: Vec<(Timestamp, String)>,
 }
 
-/// Model calls of a job, each with an id of its own: one that was sent before under the same claim is not counted twice, in
-/// whatever batch it comes, also across restarts of the engine.
-#[derive(Debug, Clone)]
+/// Model calls and egress decisions of a job, each with an id of its own: one that was sent before under the same claim is not
+/// kept twice, in whatever batch it comes, also across restarts of the engine.
+#[derive(Debug, Clone, Default)]
 pub struct Telemetry {
-    /// The calls, at most [`Telemetry::MOST`].
+    /// The calls.
     pub calls: Vec<ModelCall>,
+    /// The decisions.
+    pub decisions: Vec<EgressDecision>,
 }
 
 impl Telemetry {
-    /// Calls in one batch.
+    /// Calls and decisions in one batch, at most.
     pub const MOST: usize = 500;
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.calls.len() + self.decisions.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// A file that a job leaves.

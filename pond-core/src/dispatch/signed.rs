@@ -17,6 +17,7 @@ use crate::artifacts::ArtifactName;
 use crate::body::{Faults, Object};
 use crate::clock::Timestamp;
 use crate::config::HarnessFile;
+use crate::egress::{Ruled, SealedRule};
 use crate::id::{JobId, ProjectId, RunId, WorkerId};
 use crate::pool::{ClaimToken, EngineKey, EnginePublic};
 use crate::runs::executors::{Parse, SandboxBlock, Shape};
@@ -217,6 +218,10 @@ struct Wire {
     files: Vec<HarnessFile>,
     env: BTreeMap<String, String>,
     sandbox: Value,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    egress: Vec<Ruled>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sealed: Vec<SealedRule>,
     model: Option<WireModel>,
     cred_request: Option<CredentialRequest>,
     source_bundle: Option<WireBundle>,
@@ -279,6 +284,8 @@ impl Wire {
             files: job.files.clone(),
             env: job.env.clone(),
             sandbox: job.sandbox.to_json(),
+            egress: job.egress.clone(),
+            sealed: job.sealed.clone(),
             model: job.model.as_ref().map(WireModel::of),
             cred_request: job.cred_request.clone(),
             source_bundle: job.source_bundle.as_ref().map(WireBundle::of),
@@ -312,6 +319,8 @@ impl Wire {
             files: self.files,
             env: self.env,
             sandbox: sandbox(&self.sandbox)?,
+            egress: self.egress,
+            sealed: self.sealed,
             model: self.model.map(WireModel::model),
             cred_request: self.cred_request,
             source_bundle: self.source_bundle.map(WireBundle::offer),
@@ -422,6 +431,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::config::{EgressAction, EgressRule};
+    use crate::egress::{Origin, Place};
     use crate::runs::executors::Tier;
     use crate::sandbox::{BackendKind, Limits, Profile};
     use crate::sealing::Purpose;
@@ -463,6 +474,19 @@ mod tests {
                 },
                 image: Some("img".into()),
             },
+            egress: vec![Ruled {
+                rule: EgressRule {
+                    host: crate::outbound::HostPattern::parse(".example.org:8443").unwrap(),
+                    action: EgressAction::Deny,
+                    upgrade: true,
+                },
+                from: Origin::Project,
+            }],
+            sealed: vec![SealedRule {
+                name: "TOKEN".into(),
+                hosts: vec![crate::outbound::HostPattern::parse("api.example.com").unwrap()],
+                places: vec![Place::Header, Place::HeaderNamed("x-own".into()), Place::Body],
+            }],
             model: Some(JobModel {
                 provider: "anthropic".into(),
                 model_id: "m".into(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Loaded;
 use crate::artifacts::Artifact;
 use crate::clock::Timestamp;
+use crate::egress::StageReach;
 use crate::event::{Event, EventBody};
 use crate::id::{EngineId, RunId};
 use crate::logs::{LogLine, LogSource};
@@ -120,6 +121,12 @@ impl<'a> Draft<'a> {
     /// Adds a log line.
     pub(crate) fn log(&mut self, at: Timestamp, line: LogLine) {
         self.log.push(&mut self.events, at, line);
+    }
+
+    /// Adds what a stage can reach.
+    pub(crate) fn reaches(&mut self, reach: StageReach) {
+        let body = EventBody::Reach(Box::new(reach));
+        self.events.push(Event { at: self.now, body });
     }
 
     /// Adds a line of the engine's own about a stage or an area.

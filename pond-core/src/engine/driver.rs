@@ -322,6 +322,7 @@ impl Driver {
             .look(self.id, |loaded| (loaded.definition.clone(), loaded.head.project));
         let (definition, project) = look.await?;
         let effective = self.parts.config.effective(project).await?;
+        self.parts.know_workers().await?;
         let (now, settings) = (self.parts.clock.now(), &self.parts.settings);
         for &unit in &self.unplaced {
             let Work::Pool(swarm) = definition.stages[unit.stage].executor.work() else {

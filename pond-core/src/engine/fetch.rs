@@ -107,7 +107,7 @@ async fn one(
         .map_err(|error| Failure::new(error.failure_code(), format!("source {}: {error}", source.label)))
 }
 
-fn stored_sources(parts: &Parts, inputs: &Inputs) -> Result<Vec<Source>, String> {
+pub(crate) fn stored_sources(parts: &Parts, inputs: &Inputs) -> Result<Vec<Source>, String> {
     let unreadable = || "the stored sources do not read".to_owned();
     let raw = inputs.sources.as_deref().ok_or_else(unreadable)?;
     let value = serde_json::from_str(raw.get()).map_err(|_| unreadable())?;

@@ -369,7 +369,7 @@ impl Ledger {
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Reads a stored run; what was checked at submit reads again.
-fn load(run: Run) -> Result<Loaded> {
+pub(crate) fn load(run: Run) -> Result<Loaded> {
     let id = run.head.id;
     let corrupt = || Error::internal(format!("the stored definition of run {id} does not read"));
     let json = serde_json::from_str(&run.definition.json).map_err(|_| corrupt())?;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::budget::{self, Binding};
 use super::claims::{Decided, Held, Started};
+use super::handout::{base, job_model, sealed};
 use super::{
     Claim, ClaimRequest, ClaimToken, ClaimedJob, JobChange, JobEnd, JobPhase, JobRow, JobStatus, Needs, Renewal,
     Renewed, Serves,
@@ -16,19 +17,23 @@ use super::{bundle_token, resolve};
 use crate::artifacts::{Artifact, ByteStream};
 use crate::config::{Model, Resolution};
 use crate::dispatch::{
-    Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, JobModel, Report, SignedJob, Telemetry, Upload,
+    Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, Report, SignedJob, Telemetry, Upload,
 };
+use crate::egress::{EgressDecision, Ruled, RunReach, StageReach, Ways};
 use crate::engine::{
     Draft, Limits, Loaded, Parts, blob_key, bundle_key, end, parsed, prompt, settle, stale_claim, take_back,
 };
 use crate::error::{Conflict, Error, Result};
+use crate::event::{Event, EventBody, StageDecision};
 use crate::id::{BootId, WorkerId};
 use crate::logs::LogLine;
+use crate::outbound::HostPattern;
 use crate::runs::executors::{SandboxBlock, Swarm, Work};
 use crate::runs::{Append, Appended, BundleRef, Guard, StageEvent, StageOutcome, StagePhase, Transition, Unit};
+use crate::sandbox::Profile;
 use crate::scope::Scope;
 use crate::sources::BundleKey;
-use crate::usage::{Amounts, Granted, ModelCall, Prices, UsageEntry, UsageTotals};
+use crate::usage::{Amounts, Granted, ModelCall, UsageEntry, UsageTotals};
 
 /// Who takes jobs.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +42,8 @@ pub(crate) struct Taker<'a> {
     pub(crate) boot: BootId,
     pub(crate) tags: &'a BTreeSet<String>,
     pub(crate) capabilities: &'a BTreeSet<String>,
+    /// What its jobs may reach by default.
+    pub(crate) defaults: &'a [HostPattern],
     pub(crate) place: Place,
 }
 
@@ -121,6 +128,12 @@ impl Desk {
         };
         let models: Vec<Model> = effective.models().map(|model| model.record.clone()).collect();
         let variables = effective.variables();
+        let egress: Vec<Ruled> = match &resolved {
+            Ok((sandbox, ..)) if sandbox.profile == Profile::UntrustedCodeWrite => {
+                effective.egress().iter().map(Ruled::from).collect()
+            }
+            _ => Vec::new(),
+        };
         let guard = Guard {
             job: row.id,
             token: token.hash(),
@@ -150,9 +163,19 @@ impl Desk {
                 sandbox,
                 resolution,
                 models: &models,
+                egress: &egress,
                 variables: &variables,
             };
             let job = self.job(draft, unit, making)?;
+            let reach = RunReach::of_stage(Ways {
+                sandbox,
+                resolution: Some(resolution),
+                rules: &job.egress,
+                defaults: taker.defaults,
+                sealed: &job.sealed,
+            });
+            let stage = job.stage.clone();
+            draft.reaches(StageReach { stage, reach });
             let (started, held) = self.decide(&row, &token, job, resolution, taker.place)?;
             let record = serde_json::to_string(&held.decided).map_err(|error| Error::internal(error.to_string()))?;
             draft.job(JobChange::Dispatch(row.id, record));
@@ -174,6 +197,7 @@ impl Desk {
             sandbox,
             resolution,
             models,
+            egress,
             variables,
         } = making;
         let settings = &self.parts.settings;
@@ -199,6 +223,8 @@ impl Desk {
             files: resolution.harness.record.files.clone(),
             env: variables.clone(),
             sandbox: sandbox.clone(),
+            egress: egress.to_vec(),
+            sealed: sealed(sandbox, resolution),
             model: job_model(resolution, models),
             cred_request: credential.map(|found| CredentialRequest::new(found.owner, found.record.name.clone())),
             source_bundle: state
@@ -375,18 +401,29 @@ impl Desk {
     /// Adds model calls, each once however often it is told.
     pub(crate) async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
         let held = self.held(claim).await?;
-        if telemetry.calls.len() > Telemetry::MOST {
+        if telemetry.len() > Telemetry::MOST {
             let most = Telemetry::MOST;
             return Err(Error::invalid("/events", format!("expected {most} events at most")));
         }
-        let mut calls = once_each(telemetry.calls);
+        let Telemetry {
+            mut calls,
+            mut decisions,
+        } = telemetry;
+        let mut seen = HashSet::new();
+        calls.retain(|call| seen.insert(call.id));
+        decisions.retain(|decision| seen.insert(decision.id));
         // Told again are those that an earlier call brought, of which there are ever fewer.
-        while !calls.is_empty() {
+        while !(calls.is_empty() && decisions.is_empty()) {
             let mut append = self.append(&held, claim, None);
-            append.ids = calls.iter().map(|call| call.id).collect();
+            let told = calls.iter().map(|call| call.id);
+            append.ids = told.chain(decisions.iter().map(|decision| decision.id)).collect();
             append.usage = usage(&held, &calls);
+            append.events = decisions.iter().map(|decision| reached(&held, decision)).collect();
             match self.parts.ledger.append(append, |_, _| {}).await? {
-                Appended::Told(ids) => calls.retain(|call| !ids.contains(&call.id)),
+                Appended::Told(ids) => {
+                    calls.retain(|call| !ids.contains(&call.id));
+                    decisions.retain(|decision| !ids.contains(&decision.id));
+                }
                 appended => return accepted(&appended),
             }
         }
@@ -528,48 +565,23 @@ struct Making<'a> {
     sandbox: &'a SandboxBlock,
     resolution: &'a Resolution,
     models: &'a [Model],
+    egress: &'a [Ruled],
     variables: &'a BTreeMap<String, String>,
 }
 
-/// What the sources were: what the only one resolved to, or the digest of all together.
-fn base(bundle: &BundleRef) -> String {
-    match &bundle.resolved[..] {
-        [only] => only.as_str().to_owned(),
-        _ => bundle.digest.clone(),
+/// The event that tells of a decision.
+fn reached(held: &Held, decision: &EgressDecision) -> Event {
+    let stage = held.decided.stage_key.clone();
+    let substage = held.decided.substage.clone();
+    let decision = decision.clone();
+    Event {
+        at: decision.at,
+        body: EventBody::Egress(Box::new(StageDecision {
+            stage,
+            substage,
+            decision,
+        })),
     }
-}
-
-fn job_model(resolution: &Resolution, models: &[Model]) -> Option<JobModel> {
-    let model = &resolution.model.as_ref()?.record;
-    let credential = resolution.credential.as_ref();
-    Some(JobModel {
-        provider: credential.map_or_else(|| model.provider.clone(), |found| found.record.provider.clone()),
-        model_id: model.model_id.clone(),
-        models: prices(resolution, models),
-        remote_features: credential
-            .into_iter()
-            .flat_map(|c| c.record.remote_features.clone())
-            .collect(),
-    })
-}
-
-/// What the models of the job's credential cost. Two entries may stand for one model of the provider: the stage's own counts.
-fn prices(resolution: &Resolution, models: &[Model]) -> BTreeMap<String, Prices> {
-    let Some(own) = resolution.model.as_ref().map(|model| &model.record) else {
-        return BTreeMap::new();
-    };
-    let same = models
-        .iter()
-        .filter(|model| model.credential_name == own.credential_name);
-    let price = |model: &Model| (model.model_id.clone(), model.prices);
-    same.map(price).chain([price(own)]).collect()
-}
-
-/// Calls without those whose id stands before them already.
-fn once_each(mut calls: Vec<ModelCall>) -> Vec<ModelCall> {
-    let mut seen = HashSet::with_capacity(calls.len());
-    calls.retain(|call| seen.insert(call.id));
-    calls
 }
 
 fn usage(held: &Held, calls: &[ModelCall]) -> Vec<UsageEntry> {

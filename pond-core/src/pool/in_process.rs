@@ -55,6 +55,7 @@ impl InProcessLink {
             boot: self.info.boot,
             tags: &self.info.tags,
             capabilities: &self.info.capabilities,
+            defaults: &self.info.egress_defaults,
             place: Place::Here,
         };
         let started = self.desk.claim(taker, &waiting, free.min(MAX_CLAIMS)).await?;

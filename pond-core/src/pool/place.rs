@@ -249,6 +249,7 @@ mod tests {
             tags,
             capabilities,
             problems: std::collections::BTreeMap::new(),
+            egress_defaults: Vec::new(),
             concurrency: 1,
         };
         presence.seen(&worker, now);

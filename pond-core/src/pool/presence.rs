@@ -10,6 +10,7 @@ use super::{EnrolledWorker, Needs, Serves};
 use crate::clock::Timestamp;
 use crate::dispatch::{Command, WorkerInfo};
 use crate::id::{BootId, OrchestratorId, ProjectId, WorkerId};
+use crate::outbound::HostPattern;
 
 /// What no worker that is online has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,25 +91,23 @@ impl Presence {
         }
     }
 
-    /// Another server heard of a worker behind an orchestrator.
-    pub(crate) fn heard_elsewhere(&self, worker: &EnrolledWorker, at: Timestamp) {
+    /// Other servers heard of these workers behind orchestrators.
+    pub(crate) fn heard_elsewhere<'a>(&self, heard: impl Iterator<Item = (&'a EnrolledWorker, Timestamp)>) {
         let mut workers = self.lock();
-        match workers.get_mut(&worker.id) {
-            Some(present) if present.last_seen >= at => {}
-            Some(present) => present.last_seen = at,
-            None => {
-                // Its life is not known here; whoever hears from it directly learns that.
-                let info = worker.info(BootId::from(uuid::Uuid::nil()));
-                let present = Present {
-                    info,
-                    here: false,
-                    draining: false,
-                    last_seen: at,
-                    polling: 0,
-                    commands: VecDeque::new(),
-                    wake: Arc::default(),
-                };
-                workers.insert(worker.id, present);
+        for (worker, at) in heard {
+            // Its life is not known here; whoever hears from it directly learns that.
+            let present = workers.entry(worker.id).or_insert_with(|| Present {
+                info: worker.info(BootId::from(uuid::Uuid::nil())),
+                here: false,
+                draining: false,
+                last_seen: at,
+                polling: 0,
+                commands: VecDeque::new(),
+                wake: Arc::default(),
+            });
+            if present.last_seen < at {
+                present.last_seen = at;
+                present.info = worker.info(present.info.boot);
             }
         }
     }
@@ -216,6 +215,26 @@ impl Presence {
             capabilities,
             nobody,
         })
+    }
+
+    /// What workers that are online and fit `needs` let their jobs reach by default, all together.
+    pub(crate) fn defaults(
+        &self,
+        needs: &Needs,
+        project: ProjectId,
+        now: Timestamp,
+        offline_after: Duration,
+    ) -> Vec<HostPattern> {
+        let workers = self.lock();
+        let online = workers
+            .values()
+            .filter(|present| is_online(present, now, offline_after));
+        let fit = online.filter(|present| {
+            let WorkerInfo { tags, capabilities, .. } = &present.info;
+            Serves::of(tags).admits(project) && needs.fit(tags, capabilities)
+        });
+        let hosts: BTreeSet<HostPattern> = fit.flat_map(|present| present.info.egress_defaults.clone()).collect();
+        hosts.into_iter().collect()
     }
 
     /// All workers.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::{OrchestratorId, WorkerId};
+use crate::outbound::HostPattern;
 
 /// A paired orchestrator: a relay that workers dial, and that dials the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,9 @@ pub struct WorkerSeen {
     pub version: String,
     /// What it was to do and cannot, and why.
     pub problems: BTreeMap<String, String>,
+    /// Places that its jobs may reach unless a rule denies them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress_defaults: Vec<HostPattern>,
 }
 
 /// What a code admits.

@@ -273,6 +273,7 @@ impl Remote {
                 boot,
                 tags: &worker.tags,
                 capabilities: &shown,
+                defaults: &worker.seen.egress_defaults,
                 place: Place::Away,
             };
             let started = self.desk.claim(taker, &waiting, free).await?;

@@ -55,6 +55,7 @@ impl EnrolledWorker {
             tags: self.tags.clone(),
             capabilities: self.shown(),
             problems: self.seen.problems.clone(),
+            egress_defaults: self.seen.egress_defaults.clone(),
             concurrency: self.seen.concurrency,
         }
     }
@@ -93,14 +94,11 @@ impl Parts {
     /// Takes in which workers other servers have heard of, for whoever is about to judge that none fits.
     pub(crate) async fn know_workers(&self) -> Result<()> {
         let (roster, now) = (self.roster().await?, self.clock.now());
-        for worker in roster.workers.values() {
-            let Some(at) = worker.seen.at.filter(|_| worker.seen.connected && !worker.draining) else {
-                continue;
-            };
-            if now.since(at) < self.settings.worker_offline {
-                self.presence.heard_elsewhere(worker, at);
-            }
-        }
+        let heard = roster.workers.values().filter_map(|worker| {
+            let at = worker.seen.at.filter(|_| worker.seen.connected && !worker.draining)?;
+            (now.since(at) < self.settings.worker_offline).then_some((worker, at))
+        });
+        self.presence.heard_elsewhere(heard);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Check, Problem, Severity, Subject, of_stage, pointer, swarms};
-use crate::config::EgressPolicy;
+use crate::egress::EgressPolicy;
 use crate::outbound::HostPattern;
 use crate::runs::executors::SandboxBlock;
 use crate::sandbox::Profile;
@@ -42,7 +42,11 @@ fn narrowed(block: &SandboxBlock, subject: &Subject<'_>) -> Option<(String, &'st
             "Take executor.sandbox.allow_hosts out, or use profile untrusted-code-write.",
         ));
     }
-    let policy = EgressPolicy::new(&subject.effective.egress(), &block.allow_hosts, &[]);
+    let policy = EgressPolicy::new(
+        subject.effective.egress().iter().map(Into::into),
+        &block.allow_hosts,
+        &[],
+    );
     let beyond: Vec<&str> = policy.narrowed().iter().map(HostPattern::as_str).collect();
     if !beyond.is_empty() {
         let message = format!(

@@ -8,6 +8,7 @@ mod follow;
 mod host;
 mod parse;
 mod plan;
+mod reach;
 mod retention;
 mod run;
 mod service;

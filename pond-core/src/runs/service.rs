@@ -14,7 +14,7 @@ use super::{FIRST_REVISION, Inputs, NewRun, Run, RunCursor, RunFilter, RunHead, 
 use crate::artifacts::{Artifact, ArtifactName, ByteStream};
 use crate::engine::{Loaded, Parts, cancel_live_jobs, drive, settle};
 use crate::error::{Conflict, Error, Result};
-use crate::event::{Event, EventBody, EventNumber, NumberedEvent, StatusChange};
+use crate::event::{Event, EventBody, EventKind, EventNumber, NumberedEvent, StatusChange};
 use crate::id::{ProjectId, RunId};
 use crate::logs::{LogLine, LogSource};
 use crate::page::{Page, PageRequest};
@@ -27,7 +27,7 @@ use crate::usage::UsageReport;
 const MAX_TEXT: u64 = 16 << 20;
 
 /// What expires of a run.
-const LOG: &str = "the run's log";
+pub(super) const LOG: &str = "the run's log";
 const ARTIFACTS: &str = "the run's artifacts";
 
 /// Whether preflight may dial.
@@ -42,7 +42,7 @@ pub enum Reach {
 /// Runs.
 #[derive(Clone)]
 pub struct Runs {
-    parts: Arc<Parts>,
+    pub(super) parts: Arc<Parts>,
     reachability: Arc<Reachability>,
     /// What those who submit here may name as folder sources.
     folders: FolderScope,
@@ -262,11 +262,11 @@ impl Runs {
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let (mut lines, mut after) = (Vec::new(), since);
         loop {
-            let events = self.parts.store.events(scope, id, after, EVENTS_AT_ONCE).await?;
+            let store = &self.parts.store;
+            let events = store
+                .events_of(scope, id, EventKind::Log, after, EVENTS_AT_ONCE)
+                .await?;
             let last = events.len() < EVENTS_AT_ONCE as usize;
-            if events.is_empty() && after.saturating_add(1) < run.next_event {
-                return Err(Error::Expired(LOG));
-            }
             for event in events {
                 after = event.id;
                 if is_line_of(&event, stage) {
@@ -275,6 +275,12 @@ impl Runs {
                 if lines.len() == wanted {
                     return Ok(lines);
                 }
+            }
+            if last && lines.is_empty() {
+                // Nothing where something was: the log is gone.
+                let gone = since.saturating_add(1) < run.next_event
+                    && self.parts.store.events(scope, id, since, 1).await?.is_empty();
+                return if gone { Err(Error::Expired(LOG)) } else { Ok(lines) };
             }
             if last {
                 return Ok(lines);
@@ -395,7 +401,7 @@ impl Runs {
 
     /// A run whose log and artifacts are still to be had. What is due answers so before it is deleted; and what was deleted
     /// under a shorter time than today's is told by the store, where every run that was not emptied has events.
-    async fn kept(&self, scope: Scope, id: RunId, what: &'static str) -> Result<RunHead> {
+    pub(super) async fn kept(&self, scope: Scope, id: RunId, what: &'static str) -> Result<RunHead> {
         let head = self.get(scope, id).await?.head;
         let parts = &self.parts;
         match parts.settings.retention.is_over(&head.state.phase, parts.clock.now()) {
@@ -451,6 +457,7 @@ impl Runs {
             return Ok(Vec::new());
         }
         let effective = self.parts.config.effective(project).await?;
+        self.parts.know_workers().await?;
         let dial = self.parts.sources.as_deref().filter(|_| dials).map(|fetch| Dial {
             fetch,
             reachability: &self.reachability,
@@ -591,6 +598,6 @@ fn queued() -> StatusChange {
 fn is_line_of(event: &NumberedEvent, stage: Option<&str>) -> bool {
     match &event.event.body {
         EventBody::Log(line) => stage.is_none_or(|stage| line.stage.as_deref() == Some(stage)),
-        EventBody::Status(_) | EventBody::Usage(_) => false,
+        _ => false,
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{Inputs, Run, RunFilter, RunHead, RunState, StoredDefinition};
 use crate::artifacts::Artifact;
 use crate::clock::Timestamp;
-use crate::event::{Event, EventNumber, NumberedEvent};
+use crate::event::{Event, EventKind, EventNumber, NumberedEvent};
 use crate::id::{EngineId, JobId, ProjectId, RunId};
 use crate::page::{Page, PageRequest};
 use crate::pool::JobChange;
@@ -184,6 +184,16 @@ pub trait RunStore: Send + Sync {
         &self,
         scope: Scope,
         run: RunId,
+        after: EventNumber,
+        limit: u32,
+    ) -> Result<Vec<NumberedEvent>, StoreError>;
+
+    /// Those of a run's events that are of one kind, as [`Self::events`] gives them; the others cost next to nothing.
+    async fn events_of(
+        &self,
+        scope: Scope,
+        run: RunId,
+        kind: EventKind,
         after: EventNumber,
         limit: u32,
     ) -> Result<Vec<NumberedEvent>, StoreError>;

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use super::{ManualClock, SeededEntropy};
 use crate::artifacts::{Artifact, ArtifactName};
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Event, EventBody};
+use crate::egress::{EgressDecision, Verdict};
+use crate::event::{Event, EventBody, StageDecision};
 use crate::id::{BootId, EngineId, JobId, ProjectId, RunId, WorkerId};
 use crate::keys::{ApiKey, Area, KeyScope, KeyScopes};
 use crate::logs::{LogLine, LogSource};
@@ -93,6 +94,31 @@ impl Samples {
         Event {
             at: self.now(),
             body: EventBody::Log(LogLine::system(LogSource::Engine, Some("build"), text)),
+        }
+    }
+
+    /// A decision of an egress proxy.
+    pub fn decision(&self, host: &str) -> Event {
+        let at = self.now();
+        let decision = EgressDecision {
+            id: self.id(),
+            at,
+            host: host.into(),
+            port: 443,
+            ip: Some([192, 0, 2, 1].into()),
+            verdict: Verdict::Denied,
+            rule: Some(host.into()),
+            reason: Some("a rule denies it".into()),
+            bytes_up: 1,
+            bytes_down: 2,
+        };
+        Event {
+            at,
+            body: EventBody::Egress(Box::new(StageDecision {
+                stage: "build".into(),
+                substage: None,
+                decision,
+            })),
         }
     }
 

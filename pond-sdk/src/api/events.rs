@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::open_enum::open_enum;
-use super::{LogLine, RunError, UsageCounts};
+use super::{EgressDecision, LogLine, RunError, UsageCounts};
 
 open_enum! {
     /// Whether a change of status is the run's or a stage's.
@@ -44,6 +44,8 @@ pub enum EventBody {
     Status(StatusChange),
     /// `usage`: totals so far.
     Usage(UsageCounts),
+    /// `egress`: a place that the run asked for.
+    Egress(EgressDecision),
     /// A type that this version does not know.
     Other {
         /// The type.
@@ -69,6 +71,7 @@ impl EventBody {
             Self::Log(_) => "log",
             Self::Status(_) => "status",
             Self::Usage(_) => "usage",
+            Self::Egress(_) => "egress",
             Self::Other { kind, .. } => kind,
         }
     }
@@ -79,6 +82,7 @@ impl EventBody {
             "log" => Self::Log(serde_json::from_str(data)?),
             "status" => Self::Status(serde_json::from_str(data)?),
             "usage" => Self::Usage(serde_json::from_str(data)?),
+            "egress" => Self::Egress(serde_json::from_str(data)?),
             other => Self::Other {
                 kind: other.to_owned(),
                 data: serde_json::from_str(data)?,
@@ -92,6 +96,7 @@ impl EventBody {
             Self::Log(line) => serde_json::to_string(line),
             Self::Status(change) => serde_json::to_string(change),
             Self::Usage(totals) => serde_json::to_string(totals),
+            Self::Egress(decision) => serde_json::to_string(decision),
             Self::Other { data, .. } => serde_json::to_string(data),
         }
     }

@@ -7,6 +7,7 @@
 mod artifacts;
 mod audit;
 mod config;
+mod egress;
 mod events;
 mod health;
 mod keys;
@@ -17,6 +18,7 @@ mod preflight;
 mod problem;
 mod projects;
 mod runs;
+mod telemetry;
 mod usage;
 mod workflow;
 
@@ -27,6 +29,7 @@ pub use config::{
     HarnessList, HarnessPreset, HarnessPresetList, Model, ModelList, PutCredential, PutEgressRule, PutHarness,
     PutModel, PutVariable, Scope, Variable, VariableList,
 };
+pub use egress::{EgressDecision, EgressDecisionList, EgressVerdict, Reach, ReachHost, ReachSecret, RuleOrigin};
 pub use events::{Event, EventBody, StatusChange, StatusScope};
 pub use health::{Health, Principal, PrincipalKind, Whoami};
 pub use keys::{CreateKey, CreatedKey, Key, KeyList};
@@ -36,7 +39,7 @@ pub use pool::{
     Enrolled, Heartbeat, Heartbeats, JobFailure, JobParse, JobState, JobStatus, Lease, Leases, LogChunk, OfJob,
     OrchPoll, OrchPolled, OrchWhoami, Orchestrator, OrchestratorStatus, Pair, Paired, PollWorker, PoolCode, Protocol,
     PublicKeys, RedeemBundle, RedeemedBundle, SealedBox, Snapshot, SnapshotTaken, SnapshotWorker, Spend,
-    TelemetryBatch, TelemetryEvent, Worker, WorkerPoll, WorkerPolled, WorkerStatus, WorkerWhoami,
+    TelemetryBatch, Worker, WorkerPoll, WorkerPolled, WorkerStatus, WorkerWhoami,
 };
 pub use preflight::{CostEstimate, Preflight, PreflightProblem, Severity};
 pub use problem::{FieldError, Problem, ProblemUser};
@@ -45,6 +48,7 @@ pub use runs::{
     Budget, CreateRun, ParseCounts, Progress, ReceiptState, ResolvedSource, Run, RunDetail, RunError, RunList,
     RunSource, RunStatus, Stage, StageError, StageStatus, Substage,
 };
+pub use telemetry::{EgressDecisionEvent, ModelCallEvent, TelemetryEvent};
 pub use usage::{ModelUsage, StageUsage, SubstageUsage, Usage, UsageCounts};
 pub use workflow::{
     Definition, Edge, Executor, Fanout, Parse, ParseShape, Profile, Retries, Sandbox, SandboxOverrides, Source,

@@ -126,6 +126,9 @@ wire! {
         pub capabilities: Vec<String>,
         /// What it was to do and cannot, and why.
         pub capability_problems: BTreeMap<String, String>,
+        /// Host rules that its jobs may reach unless a rule denies them: the package registries of its host.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub egress_defaults: Vec<String>,
         /// Its pinned keys; none for the embedded pool.
         pub fingerprint: Option<String>,
         /// Jobs it runs.
@@ -371,41 +374,11 @@ wire! {
         pub remaining: Spend,
     }
 
-    /// One model call, or, later, one egress decision.
-    #[serde(deny_unknown_fields)]
-    pub struct TelemetryEvent {
-        /// A UUID; an event that was sent before is ignored.
-        pub id: String,
-        /// `model.call`.
-        #[serde(rename = "type")]
-        pub kind: String,
-        /// When.
-        pub ts: String,
-        /// The provider.
-        pub provider: String,
-        /// The model.
-        pub model: String,
-        /// The status that the agent saw.
-        pub status: u16,
-        /// From the request to the end of the answer.
-        pub latency_ms: u64,
-        /// Uncached input tokens.
-        pub input_tokens: u64,
-        /// Output tokens.
-        pub output_tokens: u64,
-        /// Input tokens from the provider's cache.
-        pub cache_read_tokens: u64,
-        /// Input tokens to the provider's cache.
-        pub cache_write_tokens: u64,
-        /// Whether the counts are estimated.
-        pub estimated: bool,
-    }
-
     /// The body of `POST …/jobs/{id}/telemetry`, at most 500 events.
     #[serde(deny_unknown_fields)]
     pub struct TelemetryBatch {
         /// The events.
-        pub events: Vec<TelemetryEvent>,
+        pub events: Vec<super::TelemetryEvent>,
     }
 
     /// A worker, in a snapshot.
@@ -424,6 +397,9 @@ wire! {
         /// What it was to do and cannot, and why.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         pub capability_problems: BTreeMap<String, String>,
+        /// Host rules that its jobs may reach unless a rule denies them: the package registries of its host.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub egress_defaults: Vec<String>,
     }
 
     /// The body of `POST /v1/orch/workers/snapshot`: at most 1,000 entries.
@@ -577,6 +553,9 @@ wire! {
         /// What it was to do and cannot, and why.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         pub capability_problems: BTreeMap<String, String>,
+        /// Host rules that its jobs may reach unless a rule denies them: the package registries of its host.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub egress_defaults: Vec<String>,
     }
 
     /// The answer to a worker's poll.

@@ -51,6 +51,8 @@ const TABLE: &[(&str, Opens)] = &[
     ("GET /v1/runs/{id}/logs", READ),
     ("GET /v1/runs/{id}/events", READ),
     ("GET /v1/runs/{id}/usage", READ),
+    ("GET /v1/runs/{id}/egress", READ),
+    ("GET /v1/runs/{id}/reach", READ),
     ("GET /v1/runs/{id}/artifacts", READ),
     ("GET /v1/runs/{id}/artifacts/{name}", READ),
     ("POST /v1/runs/{id}/cancel", WRITE),

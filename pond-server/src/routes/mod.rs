@@ -70,6 +70,8 @@ fn table() -> Routes {
     r.get("/v1/runs/{id}/logs", ReadRun, runs::logs).query(runs::LOGS).gives::<api::LogList>(200).about("Reads the log by the page; with Accept: application/x-ndjson all of it as a stream of lines");
     r.get("/v1/runs/{id}/events", ReadRun, runs::events).streams("text/event-stream").about("Follows a run until it ends; resumes by Last-Event-ID");
     r.get("/v1/runs/{id}/usage", ReadRun, runs::usage).gives::<api::Usage>(200).about("Shows calls, tokens and cost");
+    r.get("/v1/runs/{id}/egress", ReadRun, runs::egress).query(runs::EGRESS).gives::<api::EgressDecisionList>(200).about("Lists what a run asked to reach and what was decided, oldest first");
+    r.get("/v1/runs/{id}/reach", ReadRun, runs::reach).gives::<api::Reach>(200).about("Shows what a run can reach and which secret goes where, before and while it runs");
     r.get("/v1/runs/{id}/artifacts", ReadRun, runs::artifacts).query(runs::ARTIFACTS).gives::<api::ArtifactList>(200).about("Lists the files that a run left");
     r.get("/v1/runs/{id}/artifacts/{name}", ReadRun, runs::artifact).query(runs::ARTIFACT).streams("application/octet-stream").about("Reads a file that a run left, or a range of it");
     r.post("/v1/runs/{id}/cancel", WriteRun, runs::cancel).gives::<api::Run>(202).about("Asks for a run's cancel; an ended run is answered with 200, unchanged");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use pond_core::artifacts::{Artifact, ArtifactName};
 use pond_core::clock::Timestamp;
-use pond_core::event::{Event, EventNumber, NumberedEvent};
+use pond_core::event::{Event, EventKind, EventNumber, NumberedEvent};
 use pond_core::id::{EngineId, ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
 use pond_core::runs::{Append, Appended, Commit, Committed, EngineStore, NewRun, Run, RunCursor, RunFilter, RunHead};
@@ -252,6 +252,20 @@ impl RunReads for Memory {
                 event: event.clone(),
             })
             .collect())
+    }
+
+    async fn events_of(
+        &self,
+        scope: Scope,
+        run: RunId,
+        kind: EventKind,
+        after: EventNumber,
+        limit: u32,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
+        let mut events = self.events(scope, run, after, u32::MAX).await?;
+        events.retain(|event| event.event.body.kind() == kind);
+        events.truncate(limit as usize);
+        Ok(events)
     }
 
     async fn artifacts(&self, scope: Scope, run: RunId) -> Result<Vec<Artifact>, StoreError> {

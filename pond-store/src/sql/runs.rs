@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pond_core::artifacts::{Artifact, ArtifactName};
 use pond_core::clock::Timestamp;
-use pond_core::event::{EventNumber, NumberedEvent};
+use pond_core::event::{EventKind, EventNumber, NumberedEvent};
 use pond_core::id::{ProjectId, RunId};
 use pond_core::page::{Page, PageRequest};
 use pond_core::runs::{Inputs, Run, RunCursor, RunFilter, RunHead, RunState, RunStatus, StateRow, StoredDefinition};
@@ -299,13 +299,42 @@ impl RunReads for Sql {
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         while events.len() < wanted {
             let segments = self
-                .segments(scope, run, after, SEGMENTS_AT_ONCE.min(limit.into()))
+                .segments(scope, run, after, SEGMENTS_AT_ONCE.min(limit.into()), None)
                 .await?;
             let last = segments.len() < usize::try_from(SEGMENTS_AT_ONCE).unwrap_or(usize::MAX);
             for segment in segments {
                 events.extend(segment.into_iter().filter(|event| event.id > after));
             }
             after = events.last().map_or(after, |event: &NumberedEvent| event.id);
+            if last {
+                break;
+            }
+        }
+        events.truncate(wanted);
+        Ok(events)
+    }
+
+    async fn events_of(
+        &self,
+        scope: Scope,
+        run: RunId,
+        kind: EventKind,
+        after: EventNumber,
+        limit: u32,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
+        let mut events = Vec::new();
+        let mut after = after.clamp(0, EventNumber::MAX - 1);
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        while events.len() < wanted {
+            let heads = Some(segment::heads_with(kind));
+            let segments = self.segments(scope, run, after, SEGMENTS_AT_ONCE, heads).await?;
+            let last = segments.len() < usize::try_from(SEGMENTS_AT_ONCE).unwrap_or(usize::MAX);
+            for segment in segments {
+                let end = segment.last().map_or(after, |event| event.id);
+                let of_kind = |event: &NumberedEvent| event.id > after && event.event.body.kind() == kind;
+                events.extend(segment.into_iter().filter(of_kind));
+                after = end;
+            }
             if last {
                 break;
             }
@@ -361,27 +390,53 @@ impl RunReads for Sql {
     }
 }
 
+/// The statement that reads segments, with a condition more in either dialect.
+macro_rules! segments {
+    ($sqlite:literal, $postgres:literal) => {
+        Text {
+            sqlite: segments!(@ $sqlite),
+            postgres: segments!(@ $postgres),
+        }
+    };
+    (@ $condition:literal) => {
+        concat!(
+            "SELECT s.run_id, s.first_event, s.last_event, s.body
+             FROM segments AS s
+             WHERE s.run_id = $1 AND s.last_event > $2
+               AND s.first_event >= (SELECT COALESCE(MAX(f.first_event), 0) FROM segments AS f
+                                     WHERE f.run_id = $1 AND f.first_event <= $2 + 1)
+               AND EXISTS (SELECT 1 FROM runs AS r
+                           WHERE r.id = $1 AND (r.project = $3 OR CAST($4 AS BIGINT) = 1)) ",
+            $condition,
+            " ORDER BY s.first_event LIMIT $5"
+        )
+    };
+}
+
 impl Sql {
-    /// The segments of a run from the one that holds the event after `after`, unpacked, at most `most`.
+    /// The segments of a run from the one that holds the event after `after`, unpacked, at most `most`; those alone that begin
+    /// with one of `heads`, if there are any.
     async fn segments(
         &self,
         scope: Scope,
         run: RunId,
         after: EventNumber,
         most: i64,
+        heads: Option<Vec<u8>>,
     ) -> Result<Vec<Vec<NumberedEvent>>, StoreError> {
         let (project, org) = scope_args(scope);
-        let text = "
-            SELECT s.run_id, s.first_event, s.last_event, s.body
-            FROM segments AS s
-            WHERE s.run_id = $1 AND s.last_event > $2
-              AND s.first_event >= (SELECT COALESCE(MAX(f.first_event), 0) FROM segments AS f
-                                    WHERE f.run_id = $1 AND f.first_event <= $2 + 1)
-              AND EXISTS (SELECT 1 FROM runs AS r
-                          WHERE r.id = $1 AND (r.project = $3 OR CAST($4 AS BIGINT) = 1))
-            ORDER BY s.first_event LIMIT $5";
         let args = vec![run.as_bytes().into(), after.into(), project, org.into(), most.into()];
-        let rows = self.db.read(text, args).await.map_err(unavailable)?;
+        let rows = match heads {
+            None => self.db.read(segments!("", ""), args).await,
+            Some(heads) => {
+                let text = segments!(
+                    "AND instr($6, substr(s.body, 1, 1)) > 0",
+                    "AND position(substring(s.body FROM 1 FOR 1) IN $6) > 0"
+                );
+                self.db.read(text, [args, vec![Arg::Blob(heads)]].concat()).await
+            }
+        };
+        let rows = rows.map_err(unavailable)?;
         rows.iter().map(numbered).collect()
     }
 }

@@ -1,8 +1,9 @@
 //! Event batches as stored: one segment each, JSON, compressed where that pays.
 //!
-//! The first byte says how: 0 plain, 1 zstd. Numbers are not within: the first event has the segment's first number.
+//! The first byte says how, in its lowest bit: 0 plain, 1 zstd; and which kinds of events are within, in those above, so that
+//! a reader of one kind need not unpack the others. Numbers are not within: the first event has the segment's first number.
 
-use pond_core::event::Event;
+use pond_core::event::{Event, EventKind};
 
 /// Smaller ones stay plain: they fit a page as they are, and compressing costs more than it saves.
 const COMPRESS_FROM: usize = 1024;
@@ -12,13 +13,36 @@ const ZSTD: u8 = 1;
 /// What a segment may unpack to; far above what any batch of events holds, so only nonsense is beyond.
 const UNPACKED: usize = 256 << 20;
 
+/// The bit that says how.
+const HOW: u8 = 1;
+
+/// All bits that mean something.
+const MAX_HEAD: u8 = 63;
+
+/// The bit of a kind in a segment's first byte.
+fn head_of(kind: EventKind) -> u8 {
+    match kind {
+        EventKind::Log => 2,
+        EventKind::Status => 4,
+        EventKind::Usage => 8,
+        EventKind::Egress => 16,
+        EventKind::Reach => 32,
+    }
+}
+
+/// All first bytes of segments that hold events of this kind.
+pub(crate) fn heads_with(kind: EventKind) -> Vec<u8> {
+    (0..=MAX_HEAD).filter(|head| head & head_of(kind) != 0).collect()
+}
+
 /// Packs events; none for none.
 pub(crate) fn pack(events: &[Event]) -> Option<Vec<u8>> {
     if events.is_empty() {
         return None;
     }
+    let kinds = events.iter().fold(0, |kinds, event| kinds | head_of(event.body.kind()));
     let mut body = Vec::with_capacity(events.len() * 128 + 1);
-    body.push(PLAIN);
+    body.push(kinds | PLAIN);
     serde_json::to_writer(&mut body, events).expect("events are plain fields and a vector takes all bytes");
     if body.len() < COMPRESS_FROM {
         return Some(body);
@@ -26,7 +50,7 @@ pub(crate) fn pack(events: &[Event]) -> Option<Vec<u8>> {
     match zstd::bulk::compress(&body[1..], LEVEL) {
         Ok(small) if small.len() < body.len() => {
             let mut packed = Vec::with_capacity(small.len() + 1);
-            packed.push(ZSTD);
+            packed.push(kinds | ZSTD);
             packed.extend(small);
             Some(packed)
         }
@@ -37,7 +61,10 @@ pub(crate) fn pack(events: &[Event]) -> Option<Vec<u8>> {
 /// Unpacks a segment; none when it makes no sense.
 pub(crate) fn unpack(body: &[u8]) -> Option<Vec<Event>> {
     let (how, rest) = body.split_first()?;
-    match *how {
+    if *how > MAX_HEAD {
+        return None;
+    }
+    match *how & HOW {
         PLAIN => serde_json::from_slice(rest).ok(),
         ZSTD => {
             let size = zstd::zstd_safe::get_frame_content_size(rest).ok().flatten()?;
@@ -75,7 +102,8 @@ mod tests {
             let events = lines(count);
             let body = pack(&events).unwrap();
             assert_eq!(unpack(&body), Some(events));
-            assert_eq!(body[0], u8::from(count > 3), "{count}");
+            assert_eq!(body[0], head_of(EventKind::Log) | u8::from(count > 3), "{count}");
+            assert!(heads_with(EventKind::Log).contains(&body[0]) && !heads_with(EventKind::Status).contains(&body[0]));
         }
         let large = lines(5000);
         assert!(pack(&large).unwrap().len() * 5 < serde_json::to_vec(&large).unwrap().len());
@@ -83,7 +111,7 @@ mod tests {
 
     #[test]
     fn nonsense_does_not_unpack() {
-        for body in [&b""[..], b"\0", b"\0{}", b"\x01", b"\x01abc", b"\x02[]"] {
+        for body in [&b""[..], b"\0", b"\0{}", b"\x01", b"\x01abc", b"\x40[]"] {
             assert_eq!(unpack(body), None, "{body:?}");
         }
         let mut cut = pack(&lines(5000)).unwrap();

@@ -21,6 +21,7 @@ use pond_core::dispatch::{
     Beat, BeatAnswer, Chunk, Command, Grant, Job, Poll, Polled, Report, SignedJob, Telemetry, Upload, WorkerInfo,
     WorkerLink, verify_box,
 };
+use pond_core::egress::{EgressDecision, Verdict};
 use pond_core::error::{Error, Result};
 use pond_core::id::JobId;
 use pond_core::pool::{Claim, ClaimToken, JobEnd, WorkerSecretKeys};
@@ -295,6 +296,7 @@ impl WorkerLink for HttpLink {
             wait_ms: Some(wait_ms),
             heartbeats: None,
             capability_problems: info.problems.clone(),
+            egress_defaults: info.egress_defaults.iter().map(ToString::to_string).collect(),
         };
         let ask = Ask {
             path: "/v1/worker/poll",
@@ -356,7 +358,9 @@ impl WorkerLink for HttpLink {
     }
 
     async fn telemetry(&self, claim: &Claim, telemetry: Telemetry) -> Result<()> {
-        let events: Vec<_> = telemetry.calls.iter().map(event).collect();
+        let calls = telemetry.calls.iter().map(call_event);
+        let decisions = telemetry.decisions.iter().map(decision_event);
+        let events: Vec<_> = calls.chain(decisions).collect();
         for events in events.chunks(MAX_EVENTS) {
             let batch = api::TelemetryBatch {
                 events: events.to_vec(),
@@ -586,10 +590,9 @@ fn grant(clear: &SecretBytes) -> Option<Grant> {
 }
 
 /// A model call as it travels.
-fn event(call: &ModelCall) -> api::TelemetryEvent {
-    api::TelemetryEvent {
+fn call_event(call: &ModelCall) -> api::TelemetryEvent {
+    api::TelemetryEvent::ModelCall(api::ModelCallEvent {
         id: call.id.to_string(),
-        kind: "model.call".into(),
         ts: call.at.to_string(),
         provider: call.provider.clone(),
         model: call.model.clone(),
@@ -600,5 +603,24 @@ fn event(call: &ModelCall) -> api::TelemetryEvent {
         cache_read_tokens: call.tokens.cache_read,
         cache_write_tokens: call.tokens.cache_write,
         estimated: call.estimated,
-    }
+    })
+}
+
+/// An egress decision as it travels.
+fn decision_event(decision: &EgressDecision) -> api::TelemetryEvent {
+    api::TelemetryEvent::EgressDecision(api::EgressDecisionEvent {
+        id: decision.id.to_string(),
+        ts: decision.at.to_string(),
+        host: decision.host.clone(),
+        port: decision.port,
+        ip: decision.ip.map(|ip| ip.to_string()),
+        decision: match decision.verdict {
+            Verdict::Allowed => api::EgressVerdict::Allowed,
+            Verdict::Denied => api::EgressVerdict::Denied,
+        },
+        rule: decision.rule.clone(),
+        reason: decision.reason.clone(),
+        bytes_up: decision.bytes_up,
+        bytes_down: decision.bytes_down,
+    })
 }

@@ -32,6 +32,7 @@ pub(super) struct Seen {
     pub(super) concurrency: u32,
     pub(super) version: String,
     pub(super) problems: std::collections::BTreeMap<String, String>,
+    pub(super) egress_defaults: Vec<String>,
 }
 
 /// Everything that the orchestrator keeps in memory.
@@ -212,6 +213,7 @@ impl Roster {
                 concurrency: seat.concurrency,
                 version: seat.version.clone(),
                 problems: seat.problems.clone(),
+                egress_defaults: seat.egress_defaults.clone(),
             })
         })
     }

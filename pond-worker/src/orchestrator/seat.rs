@@ -43,6 +43,7 @@ pub(super) struct Seat {
     pub(super) concurrency: u32,
     pub(super) version: String,
     pub(super) problems: BTreeMap<String, String>,
+    pub(super) egress_defaults: Vec<String>,
     /// Whether a poll of it is held, or was not long ago.
     pub(super) present: bool,
     /// Number of its newest poll.
@@ -77,6 +78,7 @@ impl Seat {
             concurrency: 0,
             version: String::new(),
             problems: BTreeMap::new(),
+            egress_defaults: Vec::new(),
             present: false,
             visit: 0,
             here: false,
@@ -105,6 +107,7 @@ impl Seat {
         self.concurrency = poll.concurrency;
         self.version.clone_from(&poll.version);
         self.problems.clone_from(&poll.capability_problems);
+        self.egress_defaults.clone_from(&poll.egress_defaults);
         self.wake.notify_waiters();
         self.visit
     }

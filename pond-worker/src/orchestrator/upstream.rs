@@ -128,6 +128,7 @@ async fn tell_seen(hub: &Hub, telling: Telling<Seen>) -> Result<(), PeerError> {
                 concurrency: seen.concurrency,
                 version: seen.version.clone(),
                 capability_problems: seen.problems.clone(),
+                egress_defaults: seen.egress_defaults.clone(),
             }),
         }
     }

@@ -241,6 +241,8 @@ mod tests {
                 limits: Limits::default(),
                 image: None,
             },
+            egress: Vec::new(),
+            sealed: Vec::new(),
             model: Some(JobModel {
                 provider: "openrouter".into(),
                 model_id: "m-1".into(),

@@ -37,7 +37,10 @@ async fn send_all(mut calls: mpsc::Receiver<ModelCall>, claimed: Claimed, tally:
                 () = &mut until => break,
             }
         }
-        let telemetry = Telemetry { calls: batch };
+        let telemetry = Telemetry {
+            calls: batch,
+            ..Telemetry::default()
+        };
         let sent = claimed.call(|link, claim| {
             let telemetry = telemetry.clone();
             async move { link.telemetry(&claim, telemetry).await }

@@ -86,6 +86,7 @@ impl Worker {
             tags: settings.tags.clone(),
             capabilities,
             problems,
+            egress_defaults: Vec::new(),
             concurrency: settings.concurrency,
         };
         let dialer = Dialer::new(DialerSettings {

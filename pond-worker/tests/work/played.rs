@@ -73,6 +73,8 @@ impl Heard {
 pub(super) fn job(script: &str, profile: Profile, lease: Duration) -> Job {
     let id = Uuid::from_u128(7);
     Job {
+        egress: Vec::new(),
+        sealed: Vec::new(),
         id: JobId::from(id),
         run: RunId::from(id),
         project: ProjectId::from(id),

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod body;
+mod egress;
 mod follow;
 mod logs;
 mod show;
@@ -54,6 +55,16 @@ enum RunVerb {
     },
     /// List what a run left, or fetch it
     Artifacts(artifacts::ArtifactsArgs),
+    /// List what a run asked to reach, and how to allow what was denied
+    Egress {
+        /// The run
+        id: String,
+    },
+    /// Show what a run can reach, and which secret goes where
+    Reach {
+        /// The run
+        id: String,
+    },
     /// Ask for a run to be cancelled
     Cancel {
         /// The run
@@ -101,6 +112,8 @@ pub(super) async fn run(args: RunArgs, connection: &Connection, console: &mut Co
             Ok(Exit::Ok)
         }
         RunVerb::Artifacts(args) => artifacts::run(args, &client, console).await,
+        RunVerb::Egress { id } => egress::egress(&id, &client, console).await,
+        RunVerb::Reach { id } => egress::reach(&id, &client, console).await,
         RunVerb::Cancel { id } => {
             let run = client.runs().cancel(&id).await?;
             one(&run, console)

@@ -152,6 +152,7 @@ fn shown_worker(view: &WorkerView, embedded: &str) -> api::Worker {
         tags: view.info.tags.iter().cloned().collect(),
         capabilities: view.info.capabilities.iter().cloned().collect(),
         capability_problems: view.info.problems.clone(),
+        egress_defaults: view.info.egress_defaults.iter().map(ToString::to_string).collect(),
         fingerprint: view.fingerprint.clone(),
         running: view.running,
         concurrency: view.info.concurrency,

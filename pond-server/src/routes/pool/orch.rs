@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use pond_core::dispatch::BeatAnswer;
 use pond_core::id::JobId;
+use pond_core::outbound::{HostPattern, MAX_PATTERNS};
 use pond_core::pool::{
     Claim, ClaimToken, Enrolment, RemoteBeat, RemoteLease, RemotePoll, RemoteSnapshot, Room, WorkerKeys, WorkerSeen,
 };
@@ -146,6 +147,15 @@ pub(in crate::routes) async fn heartbeats(
     }))
 }
 
+/// Host rules in a body.
+fn patterns(pointer: &str, texts: &[String]) -> Result<Vec<HostPattern>, Error> {
+    at_most(pointer, texts.len(), MAX_PATTERNS)?;
+    let read = texts.iter().enumerate().map(|(index, text)| {
+        HostPattern::parse(text).map_err(|bad| Error::invalid(format!("{pointer}/{index}"), bad.to_string()))
+    });
+    read.collect()
+}
+
 pub(in crate::routes) async fn snapshot(
     Caller(remote): Caller,
     JsonBody(body): JsonBody,
@@ -164,6 +174,7 @@ pub(in crate::routes) async fn snapshot(
             concurrency: worker.concurrency,
             version: worker.version,
             problems: worker.capability_problems,
+            egress_defaults: patterns(&format!("/workers/{index}/egress_defaults"), &worker.egress_defaults)?,
         };
         Ok::<_, Error>((id(&format!("/workers/{index}/worker_id"), &worker.worker_id)?, seen))
     };

@@ -4,12 +4,17 @@ use axum::Json;
 use pond_core::Error;
 use pond_core::clock::Timestamp;
 use pond_core::dispatch::Telemetry;
+use pond_core::egress::{EgressDecision, MAX_HOST, Verdict};
 use pond_core::usage::{Amounts, ModelCall, Pico, Slice, Tokens};
 use pond_sdk::api;
 
 use super::read::{Caller, Claimed, at_most, id, typed};
 use crate::error::Answer;
 use crate::extract::JsonBody;
+
+/// Bytes of a decision's rule, and of its reason.
+const MAX_RULE: usize = 512;
+const MAX_REASON: usize = 1024;
 
 pub(in crate::routes) async fn telemetry(
     Caller(remote): Caller,
@@ -18,23 +23,26 @@ pub(in crate::routes) async fn telemetry(
 ) -> Answer<Json<api::Acknowledged>> {
     let api::TelemetryBatch { events } = typed(&body)?;
     at_most("/events", events.len(), Telemetry::MOST)?;
-    let calls = events
-        .into_iter()
-        .enumerate()
-        .map(|(index, event)| model_call(index, event));
-    let calls = calls.collect::<Result<Vec<_>, _>>()?;
-    remote.telemetry(&claim, Telemetry { calls }).await?;
+    let mut telemetry = Telemetry::default();
+    for (index, event) in events.into_iter().enumerate() {
+        let pointer = |field: &str| format!("/events/{index}/{field}");
+        match event {
+            api::TelemetryEvent::ModelCall(event) => telemetry.calls.push(model_call(pointer, event)?),
+            api::TelemetryEvent::EgressDecision(event) => telemetry.decisions.push(decision(pointer, event)?),
+        }
+    }
+    remote.telemetry(&claim, telemetry).await?;
     Ok(Json(api::Acknowledged { ok: true }))
 }
 
-fn model_call(index: usize, event: api::TelemetryEvent) -> Result<ModelCall, Error> {
-    let pointer = |field: &str| format!("/events/{index}/{field}");
-    if event.kind != "model.call" {
-        return Err(Error::invalid(pointer("type"), "expected model.call"));
-    }
+fn time(pointer: String, text: &str) -> Result<Timestamp, Error> {
+    Timestamp::parse(text).map_err(|_| Error::invalid(pointer, "expected an RFC 3339 time"))
+}
+
+fn model_call(pointer: impl Fn(&str) -> String, event: api::ModelCallEvent) -> Result<ModelCall, Error> {
     Ok(ModelCall {
         id: id(&pointer("id"), &event.id)?,
-        at: Timestamp::parse(&event.ts).map_err(|_| Error::invalid(pointer("ts"), "expected an RFC 3339 time"))?,
+        at: time(pointer("ts"), &event.ts)?,
         provider: event.provider,
         model: event.model,
         status: event.status,
@@ -46,6 +54,33 @@ fn model_call(index: usize, event: api::TelemetryEvent) -> Result<ModelCall, Err
             cache_write: event.cache_write_tokens,
         },
         estimated: event.estimated,
+    })
+}
+
+fn decision(pointer: impl Fn(&str) -> String, event: api::EgressDecisionEvent) -> Result<EgressDecision, Error> {
+    let short = |field: &str, text: &str, most: usize| match text.len() <= most {
+        true => Ok(()),
+        false => Err(Error::invalid(pointer(field), format!("expected at most {most} bytes"))),
+    };
+    short("host", &event.host, MAX_HOST)?;
+    short("rule", event.rule.as_deref().unwrap_or_default(), MAX_RULE)?;
+    short("reason", event.reason.as_deref().unwrap_or_default(), MAX_REASON)?;
+    let ip = event.ip.as_deref().map(str::parse).transpose();
+    Ok(EgressDecision {
+        id: id(&pointer("id"), &event.id)?,
+        at: time(pointer("ts"), &event.ts)?,
+        host: event.host,
+        port: event.port,
+        ip: ip.map_err(|_| Error::invalid(pointer("ip"), "expected an IP address"))?,
+        verdict: match event.decision {
+            api::EgressVerdict::Allowed => Verdict::Allowed,
+            api::EgressVerdict::Denied => Verdict::Denied,
+            _ => return Err(Error::invalid(pointer("decision"), "expected allowed or denied")),
+        },
+        rule: event.rule,
+        reason: event.reason,
+        bytes_up: event.bytes_up,
+        bytes_down: event.bytes_down,
     })
 }
 

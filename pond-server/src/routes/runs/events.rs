@@ -14,6 +14,7 @@ use pond_core::event::{EventBody, EventNumber, NumberedEvent};
 use pond_core::keys::Principal;
 use pond_sdk::api;
 
+use super::egress::decision;
 use super::logs::line;
 use super::shown::run_error;
 use super::usage::counts;
@@ -70,6 +71,8 @@ fn shown(event: &NumberedEvent, view: View) -> Option<api::EventBody> {
     Some(match &event.event.body {
         EventBody::Log(_) => api::EventBody::Log(line(event, view)?),
         EventBody::Usage(totals) => api::EventBody::Usage(counts(totals)),
+        EventBody::Egress(_) => api::EventBody::Egress(decision(event, view)?),
+        EventBody::Reach(_) => return None,
         EventBody::Status(change) => api::EventBody::Status(api::StatusChange {
             scope: match (&change.stage, &change.area) {
                 (Some(_), Some(_)) => api::StatusScope::Substage,

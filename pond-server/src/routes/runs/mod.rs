@@ -1,6 +1,7 @@
 //! Runs: create, list, show, cancel, retry; and what they leave, one file each.
 
 mod artifacts;
+mod egress;
 mod events;
 mod logs;
 mod shown;
@@ -21,6 +22,7 @@ use pond_core::runs::{Reach, Run, RunFilter, RunStatus, Runs};
 use pond_core::scope::Scope;
 
 pub(super) use self::artifacts::{ARTIFACT, ARTIFACTS, artifact, artifacts};
+pub(super) use self::egress::{EGRESS, egress, reach};
 pub(super) use self::events::events;
 pub(super) use self::logs::{LOGS, logs};
 use self::shown::{ShownDetail, ShownList, ShownRun};

@@ -1,6 +1,6 @@
 //! Events: one rising sequence per run, readable from any place.
 
-use crate::event::{EventBody, NumberedEvent};
+use crate::event::{EventBody, EventKind, EventNumber, NumberedEvent};
 use crate::runs::{Appended, Committed};
 use crate::scope::Scope;
 use crate::store::SharedStore;
@@ -129,6 +129,40 @@ pub async fn after_and_limit_cut_anywhere(store: SharedStore) {
             assert_eq!(part, all[from..to], "after {after}, at most {limit}");
         }
     }
+}
+
+/// Events of one kind are found among those of others, in batches that mix them too, and pages of them join up.
+pub async fn events_of_one_kind_are_those_of_it(store: SharedStore) {
+    let samples = Samples::new(9);
+    let run = samples.new_run();
+    store.create_run(run.clone()).await.unwrap();
+    for batch in 0..60 {
+        let mut append = samples.append(run.id, &["a", "b"]);
+        if batch % 3 == 0 {
+            append.events.insert(batch % 2, samples.decision("host.test"));
+        }
+        if batch % 10 == 0 {
+            append.events = vec![samples.decision("alone.test")];
+            append.log_bytes = 0;
+        }
+        store.append_events(append).await.unwrap();
+    }
+    let all = store.events(Scope::Org, run.id, 0, 1000).await.unwrap();
+    for kind in [EventKind::Log, EventKind::Egress, EventKind::Reach] {
+        let of_kind = all.iter().filter(|event| event.event.body.kind() == kind).cloned();
+        let wanted: Vec<_> = of_kind.collect();
+        for after in [0, 1, 2, 57, 131, 1000, EventNumber::MAX] {
+            for limit in [0, 1, 3, 50, 1000] {
+                let from = wanted.iter().filter(|event| event.id > after);
+                let part: Vec<_> = from.take(limit as usize).cloned().collect();
+                let found = store.events_of(Scope::Org, run.id, kind, after, limit).await;
+                assert_eq!(found.unwrap(), part, "{kind:?} after {after}, at most {limit}");
+            }
+        }
+    }
+    let foreign = Scope::Project(samples.id());
+    let seen = store.events_of(foreign, run.id, EventKind::Egress, 0, 10).await;
+    assert_eq!(seen.unwrap(), []);
 }
 
 /// Lines hold any text, zero characters too.

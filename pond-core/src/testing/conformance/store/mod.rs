@@ -72,6 +72,7 @@ macro_rules! __store_cases {
                 numbers_rise_without_gaps_from_one
                 readers_see_a_prefix_while_writers_append
                 after_and_limit_cut_anywhere
+                events_of_one_kind_are_those_of_it
                 any_text_reads_back
                 large_batches_read_back
             }

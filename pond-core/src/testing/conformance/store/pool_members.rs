@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::id::OrchestratorId;
+use crate::outbound::HostPattern;
 use crate::pool::{Admits, Code, Enrolled, EnrolledWorker, Orchestrator, WorkerKeys, WorkerSeen};
 use crate::store::{Change, SharedStore, Store, StoreError};
 use crate::testing::Samples;
@@ -276,6 +277,7 @@ pub async fn what_was_heard_is_the_latest_word(store: SharedStore) {
         concurrency: 4,
         version: "0.1.0".into(),
         problems: BTreeMap::from([("sandbox.docker".into(), "no \"socket\" ü".into())]),
+        egress_defaults: vec![HostPattern::parse("registry.test:8443").unwrap()],
     };
     let (early, late) = (samples.now(), samples.now());
     let heard = vec![

@@ -4,11 +4,14 @@
 //! done); then deny wins over allow. Any rule in scope, also a lone deny, makes the list the operator's own: `allow_hosts` can
 //! narrow nothing and widen nothing. The defaults pass beside either, and a deny beats them too.
 
-use super::{EgressAction, EgressRule, Owner, Stored};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{EgressAction, EgressRule, Owner, Stored};
 use crate::outbound::{Host, HostPattern};
 
 /// Who a rule comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The org's config.
     Org,
@@ -33,12 +36,26 @@ impl Origin {
 }
 
 /// A rule with its origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruled {
     /// The rule.
+    #[serde(flatten)]
     pub rule: EgressRule,
     /// Who it comes from.
     pub from: Origin,
+}
+
+impl From<&Stored<EgressRule>> for Ruled {
+    fn from(stored: &Stored<EgressRule>) -> Self {
+        let from = match stored.owner {
+            Owner::Org => Origin::Org,
+            Owner::Project(_) => Origin::Project,
+        };
+        Self {
+            rule: stored.record.clone(),
+            from,
+        }
+    }
 }
 
 /// What is decided over a place.
@@ -61,15 +78,12 @@ pub struct EgressPolicy {
 
 impl EgressPolicy {
     /// Puts together the rules in scope, what the stage asks for, and the worker's defaults.
-    pub fn new(in_scope: &[Stored<EgressRule>], allow_hosts: &[HostPattern], defaults: &[HostPattern]) -> Self {
-        let scoped = in_scope.iter().map(|stored| Ruled {
-            rule: stored.record.clone(),
-            from: match stored.owner {
-                Owner::Org => Origin::Org,
-                Owner::Project(_) => Origin::Project,
-            },
-        });
-        let mut rules: Vec<Ruled> = scoped.collect();
+    pub fn new(
+        in_scope: impl IntoIterator<Item = Ruled>,
+        allow_hosts: &[HostPattern],
+        defaults: &[HostPattern],
+    ) -> Self {
+        let mut rules: Vec<Ruled> = in_scope.into_iter().collect();
         let authoritative = !rules.is_empty();
         let (asked, dropped): (Vec<_>, Vec<_>) = allow_hosts.iter().partition(|_| !authoritative);
         let narrowed = dropped
@@ -100,6 +114,12 @@ impl EgressPolicy {
         &self.narrowed
     }
 
+    /// Whether a rule forbids all of `host`.
+    pub fn forbids_all_of(&self, host: &HostPattern) -> bool {
+        let denied = |ruled: &Ruled| ruled.rule.action == EgressAction::Deny && ruled.rule.host.forbids_all_of(host);
+        self.rules.iter().any(denied)
+    }
+
     /// All rules, with their origins.
     pub fn rules(&self) -> &[Ruled] {
         &self.rules
@@ -125,17 +145,16 @@ fn within(rules: &[Ruled], host: &HostPattern) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
 
-    fn rule(action: EgressAction, host: &str) -> Stored<EgressRule> {
-        Stored {
-            record: EgressRule {
-                host: HostPattern::parse(host).unwrap(),
-                action,
-                upgrade: false,
-            },
-            owner: Owner::Org,
-            updated_at: Timestamp::from_micros(0),
+    fn rule(action: EgressAction, host: &str) -> Ruled {
+        let rule = EgressRule {
+            host: HostPattern::parse(host).unwrap(),
+            action,
+            upgrade: false,
+        };
+        Ruled {
+            rule,
+            from: Origin::Org,
         }
     }
 
@@ -202,7 +221,7 @@ mod tests {
         ];
         for (rules, places, narrowed) in cases {
             let rules: Vec<_> = rules.iter().map(|(action, host)| rule(*action, host)).collect();
-            let policy = EgressPolicy::new(&rules, &asked, &defaults);
+            let policy = EgressPolicy::new(rules.clone(), &asked, &defaults);
             for (host, expected) in *places {
                 assert_eq!(decided(&policy, host), *expected, "{host} under {rules:?}");
             }
