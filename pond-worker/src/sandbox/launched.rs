@@ -108,8 +108,8 @@ pub(crate) async fn start(
         control,
         spec,
         plan,
+        uid,
     } = prepared;
-    let uid = plan.uid();
     let limits = match remains.body.enforcement() {
         Enforcement::Rlimits => rlimit::per_process(&plan.inside.whole(&spec.limits), uid.is_some()),
         _ => Vec::new(),
@@ -133,6 +133,8 @@ struct Prepared {
     control: std::os::unix::net::UnixStream,
     spec: Spec,
     plan: Plan,
+    /// The job's own, on the host.
+    uid: Option<u32>,
 }
 
 fn prepare(
@@ -159,11 +161,12 @@ fn prepare(
     };
     let folder = remains.folder.as_ref().expect("set in the line above");
     let mut plan = plan(host, &spec, folder.path())?;
-    if let Some(uid) = plan.uid() {
+    let uid = plan.uid();
+    if uid.is_some() {
         let at = |error| SandboxError::io("the record of a sandbox cannot be written", error);
         let held = Held {
             root: Some(process.pid),
-            uid: Some(uid),
+            uid,
             groups: body.group.folders(),
             container: None,
         };
@@ -178,6 +181,7 @@ fn prepare(
         control,
         spec,
         plan,
+        uid,
     })
 }
 
