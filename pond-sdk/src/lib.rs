@@ -40,6 +40,8 @@ mod logs;
 #[cfg(feature = "client")]
 mod pages;
 #[cfg(feature = "client")]
+mod pool;
+#[cfg(feature = "client")]
 mod projects;
 #[cfg(feature = "client")]
 mod request;
@@ -62,6 +64,7 @@ pub use self::{
     keys::Keys,
     logs::{LogQuery, LogStream},
     pages::Pages,
+    pool::Pool,
     projects::Projects,
     retry::RetryPolicy,
     runs::{RunFilter, Runs},

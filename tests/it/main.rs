@@ -2,18 +2,21 @@
 
 mod audit;
 mod blobs;
+mod cli;
 mod config;
 mod dialing;
 mod egress;
 mod egress_config;
 mod flow;
 mod fuzz;
+mod guides;
 mod http;
 mod idempotency;
 mod idle;
 mod keys;
 mod orchestrators;
 mod pool;
+mod pool_faults;
 mod preflight;
 mod process;
 mod recovery;

@@ -30,6 +30,8 @@ struct Start {
     url: PeerUrl,
     network: DialerSettings,
     code: Option<Secret>,
+    /// Empty: the one that its code suggests.
+    name: String,
     tags: Option<Vec<String>>,
     capabilities: Option<Vec<String>>,
     settings: WorkerSettings,
@@ -64,7 +66,7 @@ fn read(args: WorkerArgs, environment: &Environment) -> Result<Start, Bad> {
     let network = settings.network()?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let worker = WorkerSettings {
-        name: args.name.unwrap_or_else(host_name),
+        name: args.name.clone().unwrap_or_else(host_name),
         concurrency: args.concurrency.unwrap_or_else(|| u32::try_from(cores).unwrap_or(1)),
         uid_range: Some(args.uid_range),
         backends: settings.backends(args.pull),
@@ -79,6 +81,7 @@ fn read(args: WorkerArgs, environment: &Environment) -> Result<Start, Bad> {
         url,
         network,
         code,
+        name: args.name.unwrap_or_default(),
         tags: args.tags,
         capabilities: args.capabilities,
         settings: worker,
@@ -96,6 +99,7 @@ async fn run(start: Start, stop: &CancellationToken) -> Exit {
         url,
         network,
         code,
+        name,
         tags,
         capabilities,
         mut settings,
@@ -127,7 +131,7 @@ async fn run(start: Start, stop: &CancellationToken) -> Exit {
         };
         let request = EnrollRequest {
             code,
-            name: settings.name.clone(),
+            name,
             tags,
             capabilities,
         };

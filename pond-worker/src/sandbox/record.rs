@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::limits::Means;
+use super::uid::UidLease;
 use crate::prepare::remove;
 
 const RECORD: &str = "record.json";
@@ -245,7 +246,10 @@ fn end(record: &Record) -> io::Result<()> {
         wait_until(|| Ok(tree.kill()? == 0))?;
         let _ = kill(Pid::from_raw(root.pid), Signal::SIGKILL);
     }
-    let lives = || record.root.is_some_and(Identity::lives) || record.uid.is_some_and(|uid| kill_all_of(uid) > 0);
+    // Where the uid cannot be had, another worker of this host has given it to a job since: what runs under it is that job.
+    let free = record.uid.and_then(UidLease::of);
+    let lives =
+        || record.root.is_some_and(Identity::lives) || free.as_ref().is_some_and(|held| kill_all_of(held.uid()) > 0);
     wait_until(|| Ok(!lives()))
 }
 
@@ -329,6 +333,31 @@ mod tests {
         folder.write(held).expect("written");
         assert_eq!(shelf.recover(&Means::Rlimits).expect("recovers"), 0);
         assert!(folder.path().exists());
+    }
+
+    #[test]
+    fn a_uid_that_another_worker_has_given_to_a_job_since_is_left_alone() {
+        use std::os::unix::process::CommandExt;
+        const UID: u32 = 4_100_000_000;
+        let left = |uid| Record {
+            owner: Identity { pid: 1, started: 0 },
+            root: None,
+            uid: Some(uid),
+            groups: Vec::new(),
+        };
+        let mut job = std::process::Command::new("sleep");
+        let mut job = job.arg("60").uid(UID).spawn().expect("this test runs as root");
+        let held = UidLease::of(UID).expect("nobody has it");
+        end(&left(UID)).expect("nothing is left to end");
+        assert!(
+            job.try_wait().expect("our own child").is_none(),
+            "the other's job goes on"
+        );
+        // Let go, what still runs under it was left.
+        drop(held);
+        let ends = std::thread::spawn(move || job.wait().expect("our own child"));
+        end(&left(UID)).expect("it is ended");
+        assert!(!ends.join().expect("no panic").success());
     }
 
     #[test]

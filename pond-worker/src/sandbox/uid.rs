@@ -22,6 +22,12 @@ pub struct UidLease {
 }
 
 impl UidLease {
+    /// Holds one uid; nothing when somebody on this host has it.
+    pub(super) fn of(uid: u32) -> Option<Self> {
+        let _lock = lock(uid)?;
+        Some(Self { uid, _lock })
+    }
+
     /// The uid.
     pub fn uid(&self) -> u32 {
         self.uid
@@ -58,9 +64,9 @@ impl UidPool {
                 uid + 1
             };
             if other.contains(&uid)
-                && let Some(lock) = lock(uid)
+                && let Some(lease) = UidLease::of(uid)
             {
-                return Some(UidLease { uid, _lock: lock });
+                return Some(lease);
             }
         }
         None
