@@ -186,7 +186,8 @@ impl Contained {
 
     /// Whether a process of it still runs.
     pub(crate) fn lives(&self) -> bool {
-        self.record.root.is_some_and(Identity::lives) || self.record.uid.is_some_and(|uid| !all_of(uid).is_empty())
+        let free = self.record.uid.and_then(UidLease::of);
+        self.record.root.is_some_and(Identity::lives) || free.is_some_and(|held| !all_of(held.uid()).is_empty())
     }
 
     /// Makes sure that nothing of it runs, now that its container is gone, and removes its folder.
@@ -344,6 +345,7 @@ mod tests {
             root: None,
             uid: Some(uid),
             groups: Vec::new(),
+            container: None,
         };
         let mut job = std::process::Command::new("sleep");
         let mut job = job.arg("60").uid(UID).spawn().expect("this test runs as root");
