@@ -35,4 +35,4 @@ pub use opened::Opener;
 pub use sealing::{Sealer, Sealing, SealingError};
 pub use secrets::{SealedSecret, SealedSecrets};
 pub use serve::{Parts, Proxy, ProxyHandle};
-pub use trust::{AUTHORITY, BUNDLE, Laid, Trust, on_the_host, variables};
+pub use trust::{AUTHORITY, BUNDLE, Laid, Trust, in_an_image, on_the_host, variables};

@@ -110,6 +110,12 @@ pub fn on_the_host(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|about| about.is_file())
 }
 
+/// Whether a bundle is covered in an image, of which nothing is known: where most systems keep theirs. A file that an image
+/// lacks is made for the mount.
+pub fn in_an_image(path: &Path) -> bool {
+    path == Path::new(SYSTEM[0])
+}
+
 fn write(folder: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
     let path = folder.join(name);
     std::fs::write(&path, text)?;

@@ -34,7 +34,7 @@ use super::watched::Watched;
 use super::{Claimed, Lines, Refused, calls};
 use crate::broker::{Broker, Draws, Parts, Purse, Spend, Tally, Unlimited, Upstream};
 use crate::collect::{Collecting, Listener, Said, collect};
-use crate::egress::{self, Intercept, Proxy, SealedSecret, Sealer, Sealing, on_the_host};
+use crate::egress::{self, Intercept, Proxy, SealedSecret, Sealer, Sealing, in_an_image, on_the_host};
 use crate::mini::MiniWire;
 use crate::net::Dialer;
 use crate::prepare::{Inside, WorkFolder, broker_grant, launch, seal};
@@ -269,7 +269,7 @@ impl Attempt<'_> {
         let sealed = seal(self.job, &ready.grant, &*self.shop.entropy)?;
         let token = |secret: &SealedSecret| (secret.rule.name.clone(), secret.token.clone());
         let tokens = sealed.iter().map(token).collect();
-        let sealing = self.sealing(policy.as_ref(), sealed, ready)?;
+        let sealing = self.sealing(policy.as_ref(), sealed, ready, backend.kind())?;
         let laid = sealing.as_ref().map(|sealing| sealing.laid.clone()).unwrap_or_default();
         let (bridges, mut inside) = self.ways(backend.kind(), ready).await?;
         inside.tokens = tokens;
@@ -428,6 +428,7 @@ impl Attempt<'_> {
         policy: Option<&EgressPolicy>,
         sealed: Vec<SealedSecret>,
         ready: &Ready,
+        kind: BackendKind,
     ) -> Result<Option<Sealing>, Failure> {
         let Some(policy) = policy else { return Ok(None) };
         let sealer = Sealer {
@@ -438,7 +439,10 @@ impl Attempt<'_> {
             life: self.job.timeout,
             hosts_may_change: false,
         };
-        let sealed = sealer.seal(sealed, &ready.folder.trust(), on_the_host);
+        let sealed = match kind {
+            BackendKind::Docker => sealer.seal(sealed, &ready.folder.trust(), in_an_image),
+            BackendKind::None | BackendKind::Bubblewrap => sealer.seal(sealed, &ready.folder.trust(), on_the_host),
+        };
         sealed.map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))
     }
 

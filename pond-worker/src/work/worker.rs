@@ -73,7 +73,7 @@ impl Worker {
             *path = placed(path).map_err(WorkerError::state("a folder of its own cannot be made or found"))?;
         }
         let host = open_host(&settings).await?;
-        let found = probe::probe(&host, settings.allow_unconfined).await?;
+        let found = probe::probe(&host, &settings.backends, settings.allow_unconfined).await?;
         let work = settings.work_dir.clone();
         let removed = tokio::task::spawn_blocking(move || remove_leftovers(&work)).await;
         removed

@@ -12,7 +12,7 @@ use pond_core::sandbox::{
 };
 use pond_core::secret::Secret;
 use pond_worker::egress::{Trust, on_the_host};
-use pond_worker::sandbox::{Host, HostSettings, open};
+use pond_worker::sandbox::{BackendSettings, Host, HostSettings, open};
 
 use super::far::{Authority, BOTH, Far};
 use super::world::{Job, NAMES, hosts};
@@ -53,7 +53,7 @@ impl World {
             means: None,
         })
         .unwrap();
-        let sandbox = open(BackendKind::Bubblewrap, &host).unwrap();
+        let sandbox = open(BackendKind::Bubblewrap, &host, &BackendSettings::default());
         let running = sandbox.start(spec(&job, folder.path(), laid.mounts, files, &far));
         let running = running
             .await
