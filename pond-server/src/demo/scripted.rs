@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::script::{Counts, Fault, Script, Turn};
+use super::toolbox;
 use super::wire::{self, Wire};
 
 /// Requests that are kept; the oldest go first.
@@ -242,10 +243,11 @@ async fn talk(model: &Model, wire: wire::Talk, name: String, body: &Value) -> Re
     }
     let counts = wire.told(turn.counts);
     model.book().bills.entry(name.clone()).or_default().add(&counts);
+    let turn = toolbox::fitted(turn, body);
     let answer = wire::Answer {
         model: &name,
         id: index,
-        turn,
+        turn: &turn,
         usage_asked: wire::usage_asked(body),
     };
     if wire.streams(body) {

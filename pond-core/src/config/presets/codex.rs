@@ -22,6 +22,7 @@ pub(super) const PRESET: Preset = Preset {
         r#"model = "{{MODEL}}"
 model_provider = "pond"
 check_for_update_on_startup = false
+web_search = "disabled"
 
 [model_providers.pond]
 name = "Pond broker"
