@@ -1,8 +1,8 @@
 //! A model that plays a script, as a program: agent programs can be tried against it without a key and without a bill.
 //!
 //! `scripted_model FOLDER` writes the sample repository, which the script fixes, into the folder. It prints one line of
-//! JSON with its address, its key and the prompt; then, for every line that it reads, what it would charge for by model,
-//! with the requests that it got. It ends with its standard input. Any client with a shell tool can play along.
+//! JSON with its address, its key and the prompt; then, for every line that it reads, what it would charge for by model.
+//! It ends with its standard input. Any client with a shell tool can play along.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,10 @@ use pond_server::demo::{SAMPLE_PROMPT, Sample, ScriptedModel, Turn, fixing_scrip
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-/// Keeps what a sandbox holds: the environment of every process in it, and its home folder.
+/// Asks for a host, and keeps what a sandbox holds: the environment of every process in it, and its home folder.
 const LOOK: &str = r#"cd; out=${POND_OUTPUT_DIR:-/tmp}
-cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' >"$out/environment.txt"; tar -cf "$out/home.tar" . 2>/dev/null; id"#;
+git ls-remote https://not-allowed.invalid/x; id
+cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' >"$out/environment.txt"; tar -cf "$out/home.tar" . 2>/dev/null; true"#;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,6 +26,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     script
         .turns
         .insert(0, Turn::tool("First a look around.", "shell", json!({"command": LOOK})));
+    if let Some(last) = script.turns.last_mut() {
+        last.text += "\n\n```report\n{\"fixed\": \"src/sum.sh\"}\n```\n";
+    }
     let model = ScriptedModel::start(script).await?;
     let told = json!({"addr": model.addr.to_string(), "base_url": model.base_url(), "key": model.key(),
         "sample": sample.path, "prompt": SAMPLE_PROMPT});
@@ -42,6 +46,5 @@ fn bill(model: &ScriptedModel) -> Value {
             "cache_read_tokens": bill.cache_read, "cache_write_tokens": bill.cache_write});
         (name, counts)
     });
-    let requests: Vec<String> = model.requests().into_iter().map(|request| request.target).collect();
-    json!({"models": bills.collect::<Map<_, _>>(), "requests": requests})
+    bills.collect::<Map<_, _>>().into()
 }
