@@ -175,6 +175,9 @@ async fn answer(State(model): State<Arc<Model>>, request: Request) -> Response {
             _ => error(wire, StatusCode::BAD_REQUEST, "invalid_request_error"),
         };
     };
+    if !wire.knows_roles(&body, &head.headers) {
+        return error(wire, StatusCode::BAD_REQUEST, "invalid_request_error");
+    }
     match wire {
         Wire::Models => axum::Json(json!({"object": "list", "data": []})).into_response(),
         Wire::CountTokens => axum::Json(json!({"input_tokens": body.to_string().len() / 4})).into_response(),
