@@ -7,6 +7,7 @@ mod run;
 mod sample;
 mod script;
 mod scripted;
+mod toolbox;
 mod wire;
 
 pub use run::run;

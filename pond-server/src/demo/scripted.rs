@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::script::{Counts, Fault, Script, Turn};
+use super::toolbox;
 use super::wire::{self, Wire};
 
 /// Requests that are kept; the oldest go first.
@@ -174,6 +175,9 @@ async fn answer(State(model): State<Arc<Model>>, request: Request) -> Response {
             _ => error(wire, StatusCode::BAD_REQUEST, "invalid_request_error"),
         };
     };
+    if !wire.knows_roles(&body, &head.headers) {
+        return error(wire, StatusCode::BAD_REQUEST, "invalid_request_error");
+    }
     match wire {
         Wire::Models => axum::Json(json!({"object": "list", "data": []})).into_response(),
         Wire::CountTokens => axum::Json(json!({"input_tokens": body.to_string().len() / 4})).into_response(),
@@ -242,10 +246,11 @@ async fn talk(model: &Model, wire: wire::Talk, name: String, body: &Value) -> Re
     }
     let counts = wire.told(turn.counts);
     model.book().bills.entry(name.clone()).or_default().add(&counts);
+    let turn = toolbox::fitted(turn, body);
     let answer = wire::Answer {
         model: &name,
         id: index,
-        turn,
+        turn: &turn,
         usage_asked: wire::usage_asked(body),
     };
     if wire.streams(body) {

@@ -241,6 +241,24 @@ async fn the_scripted_model_takes_its_own_key_alone() {
     assert_eq!(model.bill().calls, 1);
 }
 
+#[tokio::test]
+async fn a_beta_that_shapes_the_request_alone_reaches_the_provider() {
+    let wire = Wire::named("anthropic");
+    let world = World::start(wire, Script::saying("hi")).await;
+    let mut body = wire.asking("hello", false);
+    let told = body["messages"].as_array_mut().expect("messages");
+    told.push(json!({"role": "system", "content": "the rules have changed"}));
+    for (betas, status) in [
+        ("interleaved-thinking-2025-05-14", 400),
+        ("effort-2025-11-24,mid-conversation-system-2026-04-07", 200),
+    ] {
+        let answer = world
+            .post_with(wire.path(false), &[("anthropic-beta", betas)], &body)
+            .await;
+        assert_eq!(answer.status, status, "{betas}: {}", answer.text());
+    }
+}
+
 async fn post_with(model: &ScriptedModel, key: &str) -> u16 {
     let body = json!({"model": "m", "messages": []}).to_string();
     world::post_tcp(model.addr, "/v1/messages", &[("x-api-key", key)], &body).await

@@ -1,5 +1,6 @@
 //! `claude`: Claude Code. It takes the prompt from standard input with `-p`, the broker's address and the dummy key from
-//! the environment (`ANTHROPIC_BASE_URL`, `ANTHROPIC_API_KEY`).
+//! the environment (`ANTHROPIC_BASE_URL`, `ANTHROPIC_API_KEY`). It prints its last answer as text: in its JSON, fenced blocks
+//! could not be found by a stage's `parse`.
 
 use super::Preset;
 
@@ -8,7 +9,7 @@ pub(super) const PRESET: Preset = Preset {
     aliases: &["claude-code"],
     label: "Claude Code",
     wire: Some("anthropic"),
-    verified: false,
+    verified: true,
     command: &[
         "claude",
         "-p",
@@ -16,8 +17,7 @@ pub(super) const PRESET: Preset = Preset {
         "{{MODEL}}",
         "--dangerously-skip-permissions",
         "--output-format",
-        "stream-json",
-        "--verbose",
+        "text",
     ],
     files: &[(
         ".claude/settings.json",

@@ -1,4 +1,6 @@
-//! `codex`: Codex CLI over the Responses wire. Its own sandbox is off inside ours.
+//! `codex`: Codex CLI over the Responses wire. It takes the prompt from standard input. Its own sandbox is off inside ours;
+//! so are the search of its provider, which the broker would refuse every request for, and the plug-ins, whose catalogue
+//! it would fetch at each start.
 
 use super::Preset;
 
@@ -7,7 +9,7 @@ pub(super) const PRESET: Preset = Preset {
     aliases: &["codex-cli", "codex-brokered"],
     label: "Codex",
     wire: Some("responses"),
-    verified: false,
+    verified: true,
     command: &[
         "codex",
         "exec",
@@ -22,6 +24,7 @@ pub(super) const PRESET: Preset = Preset {
         r#"model = "{{MODEL}}"
 model_provider = "pond"
 check_for_update_on_startup = false
+web_search = "disabled"
 
 [model_providers.pond]
 name = "Pond broker"
@@ -31,6 +34,9 @@ wire_api = "responses"
 
 [analytics]
 enabled = false
+
+[features]
+plugins = false
 "#,
     )],
 };

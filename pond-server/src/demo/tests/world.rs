@@ -229,9 +229,16 @@ impl World {
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {
-        let request = Request::post(path)
+        self.post_with(path, &[], body).await
+    }
+
+    pub(super) async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let mut request = Request::post(path)
             .header("host", "broker")
             .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         self.send(
             request
                 .body(Full::new(Bytes::from(body.to_string())))

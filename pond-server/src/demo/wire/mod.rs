@@ -5,7 +5,7 @@ mod chat;
 mod gemini;
 mod responses;
 
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
 use super::script::{Counts, Turn};
@@ -91,6 +91,22 @@ pub(super) fn usage_asked(body: &Value) -> bool {
 }
 
 impl Wire {
+    /// Whether every message has a role that this wire knows. Anthropic's knows `system` among them by a beta alone.
+    pub(super) fn knows_roles(self, body: &Value, headers: &HeaderMap) -> bool {
+        if self != Self::Talk(Talk::Anthropic) {
+            return true;
+        }
+        let betas = headers.get_all("anthropic-beta");
+        let by_beta = (betas.iter().filter_map(|value| value.to_str().ok()))
+            .any(|betas| betas.contains("mid-conversation-system-"));
+        let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
+        messages.iter().all(|message| match message["role"].as_str() {
+            Some("user" | "assistant") => true,
+            Some("system") => by_beta,
+            _ => false,
+        })
+    }
+
     /// An error in the provider's shape.
     pub(super) fn error(self, kind: &str, message: &str) -> Value {
         match self {
