@@ -13,10 +13,16 @@ mod leaves;
 mod links;
 #[path = "work/lives.rs"]
 mod lives;
+#[path = "work/names.rs"]
+mod names;
+#[path = "work/packages.rs"]
+mod packages;
 #[path = "work/played.rs"]
 mod played;
 #[path = "work/reach.rs"]
 mod reach;
+#[path = "work/registries.rs"]
+mod registries;
 #[path = "work/results.rs"]
 mod results;
 #[path = "work/sealed.rs"]
