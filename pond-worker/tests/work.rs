@@ -2,6 +2,8 @@
 
 #[path = "work/budget.rs"]
 mod budget;
+#[path = "work/docker.rs"]
+mod docker;
 #[path = "work/ends.rs"]
 mod ends;
 #[path = "sealed/far.rs"]

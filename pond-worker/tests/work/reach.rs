@@ -10,6 +10,7 @@ use pond_core::id::RunId;
 use pond_core::outbound::{AllowPrivate, Purpose};
 use pond_core::scope::Scope;
 use pond_worker::egress::EgressDefaults;
+use pond_worker::work::WorkerSettings;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -22,15 +23,15 @@ use super::world::{World, napping, quick};
 type Said = Arc<Mutex<Vec<String>>>;
 
 /// A place off the sandbox: one port for HTTP and for datagrams, and a name server that leads every name to it.
-struct Outside {
-    at: SocketAddr,
-    names: Names,
+pub(super) struct Outside {
+    pub(super) at: SocketAddr,
+    pub(super) names: Names,
     heard: Said,
     tasks: Vec<AbortHandle>,
 }
 
 impl Outside {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         // Not 127.0.0.1, which programs inside leave the proxy out for.
         let ip = Ipv4Addr::new(127, 0, 77, 1);
         let listener = TcpListener::bind((ip, 0)).await.expect("a port");
@@ -58,12 +59,17 @@ impl Outside {
         }
     }
 
-    fn heard(&self) -> Vec<String> {
+    pub(super) fn heard(&self) -> Vec<String> {
         self.heard.lock().expect("unpoisoned").clone()
     }
 
     /// A world whose worker asks this name server, and may dial these names here.
     async fn world(&self, private: &[&str]) -> World {
+        self.world_with(private, |_| {}).await
+    }
+
+    /// The same, of a worker that has something else besides.
+    pub(super) async fn world_with(&self, private: &[&str], adjust: impl FnOnce(&mut WorkerSettings)) -> World {
         let port = self.at.port();
         let private: Vec<String> = private.iter().map(|name| format!("{name}:{port}")).collect();
         let private = AllowPrivate::parse_for(Purpose::Egress, &private.join(",")).expect("exceptions");
@@ -71,6 +77,7 @@ impl Outside {
             settings.resolver = Some(self.names.at);
             settings.egress_allow_private = private;
             settings.egress_defaults = EgressDefaults::parse(&format!("registry.test:{port}")).expect("a list");
+            adjust(settings);
         })
         .await
     }

@@ -162,7 +162,7 @@ fn place_of(decision: &EgressDecision) -> String {
 /// `cargo` itself comes from the test's registry too, as it is none of the sandbox's programs, and asks a stand-in for the
 /// compiler (see [`toolchain`]).
 #[tokio::test(flavor = "multi_thread")]
-async fn c17_65_116_git_pip_npm_and_cargo_bring_packages_from_allowed_registries_and_nothing_else_is_reached() {
+async fn c17_65_70_116_git_pip_npm_and_cargo_bring_packages_from_allowed_registries_and_no_more_is_reached() {
     let places = Places::start().await;
     let world = places.world().await;
     let runs = world.pond.runs();
