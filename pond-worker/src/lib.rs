@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod cli;
 pub mod collect;
+mod core_dumps;
 pub mod egress;
 pub mod host;
 pub mod link;
@@ -13,3 +14,5 @@ pub mod orchestrator;
 pub mod prepare;
 pub mod sandbox;
 pub mod work;
+
+pub use core_dumps::refuse_core_dumps;

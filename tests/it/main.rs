@@ -22,5 +22,6 @@ mod process;
 mod recovery;
 mod retention;
 mod runs;
+mod secret_canary;
 mod sources;
 mod tenants;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::process::{bare, free_port, program};
 use crate::server::{TOKEN, answer, plain_client};
+use crate::world::tables;
 
 /// Longer than any program may take to start, and any run to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -116,6 +117,14 @@ impl Program {
         Some(status.code().unwrap_or(-1))
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it was not started.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it was started").id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -185,6 +194,28 @@ impl Fleet {
     /// One more server on the same store, and its address.
     pub fn another_server(&self, name: &str) -> (String, Program) {
         server_of(self.folder.path(), &self.settings, name)
+    }
+
+    /// Everything that is kept: the tables of the store, and each file of the servers, of the programs beside them and of their
+    /// logs.
+    ///
+    /// # Panics
+    /// When something cannot be read.
+    pub async fn kept(&self) -> Vec<(String, Vec<u8>)> {
+        let mut all = tables(&self.settings["POND_DATABASE_URL"]).await;
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder of ours").flatten() {
+                let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
+                if kind.is_dir() {
+                    folders.push(path);
+                } else if kind.is_file() {
+                    let bytes = std::fs::read(&path).expect("a file of ours can be read");
+                    all.push((path.display().to_string(), bytes));
+                }
+            }
+        }
+        all
     }
 
     /// A place in its folder, as text.
