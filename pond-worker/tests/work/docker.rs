@@ -25,7 +25,7 @@ async fn c17_65_70_on_docker_nothing_leaves_but_what_the_rules_allow_through_the
     });
     let world = outside
         .world_with(&["a.test", "other.test"], |settings| {
-            settings.backends.docker = docker()
+            settings.backends.docker = docker();
         })
         .await;
     let script = format!(
