@@ -2,6 +2,8 @@
 
 #[path = "work/budget.rs"]
 mod budget;
+#[path = "work/docker.rs"]
+mod docker;
 #[path = "work/ends.rs"]
 mod ends;
 #[path = "sealed/far.rs"]
@@ -13,10 +15,16 @@ mod leaves;
 mod links;
 #[path = "work/lives.rs"]
 mod lives;
+#[path = "work/names.rs"]
+mod names;
+#[path = "work/packages.rs"]
+mod packages;
 #[path = "work/played.rs"]
 mod played;
 #[path = "work/reach.rs"]
 mod reach;
+#[path = "work/registries.rs"]
+mod registries;
 #[path = "work/results.rs"]
 mod results;
 #[path = "work/sealed.rs"]

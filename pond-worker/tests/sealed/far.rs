@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Signs for far sides.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub(crate) fn new() -> Self {
@@ -41,7 +41,8 @@ impl Authority {
         self.0.der().clone()
     }
 
-    fn config(&self, names: &[&str], alpn: &[&str]) -> ServerConfig {
+    /// What a server of these names needs.
+    pub(crate) fn config(&self, names: &[&str], alpn: &[&str]) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();

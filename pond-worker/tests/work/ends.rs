@@ -87,7 +87,7 @@ async fn a_limit_that_was_run_into_is_named_by_docker() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how the test command tells of the engine")]
-fn docker() -> DockerSettings {
+pub(super) fn docker() -> DockerSettings {
     let host = std::env::var("POND_TEST_DOCKER_HOST");
     DockerSettings {
         host: host.expect("no Docker Engine for tests: eval \"$(tests/docker start)\" sets POND_TEST_DOCKER_HOST"),

@@ -1,6 +1,6 @@
 //! What a job reaches from inside a real sandbox, told by the listeners outside.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,35 +10,35 @@ use pond_core::id::RunId;
 use pond_core::outbound::{AllowPrivate, Purpose};
 use pond_core::scope::Scope;
 use pond_worker::egress::EgressDefaults;
+use pond_worker::work::WorkerSettings;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 
+use super::names::Names;
 use super::world::{World, napping, quick};
 
 /// What came from somewhere, in order.
 type Said = Arc<Mutex<Vec<String>>>;
 
 /// A place off the sandbox: one port for HTTP and for datagrams, and a name server that leads every name to it.
-struct Outside {
-    at: SocketAddr,
-    names: SocketAddr,
+pub(super) struct Outside {
+    pub(super) at: SocketAddr,
+    pub(super) names: Names,
     heard: Said,
-    asked: Said,
     tasks: Vec<AbortHandle>,
 }
 
 impl Outside {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         // Not 127.0.0.1, which programs inside leave the proxy out for.
-        let listener = TcpListener::bind("127.0.77.1:0").await.expect("a port");
+        let ip = Ipv4Addr::new(127, 0, 77, 1);
+        let listener = TcpListener::bind((ip, 0)).await.expect("a port");
         let at = listener.local_addr().expect("bound");
         let datagrams = UdpSocket::bind(at).await.expect("the same port");
-        let server = UdpSocket::bind("127.0.77.1:0").await.expect("a port");
-        let names = server.local_addr().expect("bound");
-        let (heard, asked) = (Said::default(), Said::default());
-        let (lines, packets, questions) = (Arc::clone(&heard), Arc::clone(&heard), Arc::clone(&asked));
+        let heard = Said::default();
+        let (lines, packets) = (Arc::clone(&heard), Arc::clone(&heard));
         let http = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(answer(stream, Arc::clone(&lines)));
@@ -51,40 +51,33 @@ impl Outside {
                 packets.lock().expect("unpoisoned").push(format!("udp {text}"));
             }
         });
-        let dns = tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            while let Ok((length, peer)) = server.recv_from(&mut buffer).await {
-                let (name, answer) = named(&buffer[..length], at.ip());
-                questions.lock().expect("unpoisoned").push(name);
-                let _ = server.send_to(&answer, peer).await;
-            }
-        });
         Self {
             at,
-            names,
+            names: Names::leading_to(ip).await,
             heard,
-            asked,
-            tasks: [http, udp, dns].map(|task| task.abort_handle()).into(),
+            tasks: [http, udp].map(|task| task.abort_handle()).into(),
         }
     }
 
-    fn heard(&self) -> Vec<String> {
+    pub(super) fn heard(&self) -> Vec<String> {
         self.heard.lock().expect("unpoisoned").clone()
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("unpoisoned").clone()
     }
 
     /// A world whose worker asks this name server, and may dial these names here.
     async fn world(&self, private: &[&str]) -> World {
+        self.world_with(private, |_| {}).await
+    }
+
+    /// The same, of a worker that has something else besides.
+    pub(super) async fn world_with(&self, private: &[&str], adjust: impl FnOnce(&mut WorkerSettings)) -> World {
         let port = self.at.port();
         let private: Vec<String> = private.iter().map(|name| format!("{name}:{port}")).collect();
         let private = AllowPrivate::parse_for(Purpose::Egress, &private.join(",")).expect("exceptions");
         World::with(quick(), |settings| {
-            settings.resolver = Some(self.names);
+            settings.resolver = Some(self.names.at);
             settings.egress_allow_private = private;
             settings.egress_defaults = EgressDefaults::parse(&format!("registry.test:{port}")).expect("a list");
+            adjust(settings);
         })
         .await
     }
@@ -109,27 +102,7 @@ async fn answer(mut stream: TcpStream, heard: Said) {
     let _ = stream.shutdown().await;
 }
 
-/// The name of a DNS question, and the answer that it has this IPv4 address and no other.
-fn named(question: &[u8], ip: IpAddr) -> (String, Vec<u8>) {
-    let (mut at, mut labels) = (12, Vec::new());
-    while question[at] != 0 {
-        let length = usize::from(question[at]);
-        labels.push(String::from_utf8_lossy(&question[at + 1..=at + length]).into_owned());
-        at += length + 1;
-    }
-    let asks_v4 = question[at + 1..at + 3] == [0, 1];
-    let mut answer = question[..at + 5].to_vec();
-    answer[2..4].copy_from_slice(&[0x81, 0x80]);
-    answer[4..12].copy_from_slice(&[0, 1, 0, u8::from(asks_v4), 0, 0, 0, 0]);
-    if asks_v4 {
-        let IpAddr::V4(ip) = ip else { panic!("an IPv4 address") };
-        answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        answer.extend_from_slice(&Ipv4Addr::octets(&ip));
-    }
-    (labels.join("."), answer)
-}
-
-async fn decisions(world: &World, run: RunId) -> Vec<EgressDecision> {
+pub(super) async fn decisions(world: &World, run: RunId) -> Vec<EgressDecision> {
     let events = world
         .pond
         .runs()
@@ -171,7 +144,7 @@ async fn c17_65_nothing_leaves_a_sandbox_but_what_the_rules_allow_through_the_pr
         try ping ping -c1 -W1 {ip}
         env | grep -i _proxy= | sort
         "#,
-        dns = outside.names.port()
+        dns = outside.names.at.port()
     );
     // That each way works where nothing is in it.
     let mut control = TcpStream::connect(outside.at).await.expect("there");
@@ -181,7 +154,7 @@ async fn c17_65_nothing_leaves_a_sandbox_but_what_the_rules_allow_through_the_pr
     let packet = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     packet.send_to(b"control", outside.at).await.expect("sent");
     let query = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x07control\x04test\0\0\x01\0\x01";
-    packet.send_to(query, outside.names).await.expect("sent");
+    packet.send_to(query, outside.names.at).await.expect("sent");
     packet.recv_from(&mut [0; 512]).await.expect("an answer");
 
     let hosts = json!([format!("a.test:{port}")]);
@@ -215,10 +188,7 @@ async fn c17_65_nothing_leaves_a_sandbox_but_what_the_rules_allow_through_the_pr
         "udp control",
     ];
     assert_eq!(heard, expected, "{:#?}", ended.lines);
-    let mut asked = outside.asked();
-    asked.sort();
-    asked.dedup();
-    assert_eq!(asked, ["a.test", "control.test", "registry.test"]);
+    assert_eq!(outside.names.asked(), ["a.test", "control.test", "registry.test"]);
 
     let told = decisions(&world, ended.run.head.id).await;
     let of = |host: &str, verdict| -> Vec<&EgressDecision> {
@@ -255,7 +225,7 @@ async fn c17_65_a_job_that_only_reads_has_no_proxy() {
     ended.is_done();
     assert!(ended.said("rc=7"), "nothing listens there: {:#?}", ended.lines);
     assert!(ended.lines.iter().any(|line| line.line == "0"), "{:#?}", ended.lines);
-    assert_eq!((outside.heard(), outside.asked()), (Vec::new(), Vec::new()));
+    assert_eq!((outside.heard(), outside.names.asked()), (Vec::new(), Vec::new()));
     world.close().await;
 }
 
