@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::{Outcome, sys, told};
 
@@ -129,26 +129,6 @@ pub(crate) fn fill(path: &str, mib: &str) -> Outcome {
     });
     let _ = fs::remove_file(path);
     got(mib, written, &ended.err().map_or_else(String::new, |error| told(&error)))
-}
-
-/// Files that hold nothing take room too.
-pub(crate) fn many_files(folder: &str, count: &str) -> Outcome {
-    let (count, until) = (number(count), Instant::now() + Duration::from_secs(15));
-    let (mut made, mut why) = (0, String::new());
-    let root = format!("{folder}/many");
-    let _ = fs::create_dir(&root);
-    while made < count && Instant::now() < until {
-        if let Err(error) = File::create(format!("{root}/{made}")) {
-            why = told(&error);
-            break;
-        }
-        made += 1;
-    }
-    for number in 0..made {
-        let _ = fs::remove_file(format!("{root}/{number}"));
-    }
-    let _ = fs::remove_dir(root);
-    got(count, made, &why)
 }
 
 /// A file with nothing in it but its length.

@@ -17,7 +17,7 @@ const CALLS: &[Line] = &[
     ("ptrace", 101, 117, [0; 6]),
     ("process_madvise", 440, 440, [-1, 0, 0, 0, 0, 0]),
     ("pidfd_getfd", 438, 438, [-1, 0, 0, 0, 0, 0]),
-    ("kcmp", 312, 272, [1, 1, 99, 0, 0, 0]),
+    ("kcmp", 312, 272, [-1, -1, 99, 0, 0, 0]),
     ("process_vm_readv", 310, 270, [1, 0, 0, 0, 0, 1]),
     ("process_vm_writev", 311, 271, [1, 0, 0, 0, 0, 1]),
     ("chroot", 161, 51, [0; 6]),
@@ -159,7 +159,10 @@ fn type_ahead() -> io::Result<()> {
     let number = u32::from_ne_bytes([room[0], room[1], room[2], room[3]]);
     let slave = File::options().read(true).write(true).open(format!("/dev/pts/{number}"))?;
     let _ = sys::ioctl(slave.as_raw_fd(), 0x540e, &mut [0; 64]);
-    sys::ioctl(slave.as_raw_fd(), 0x5412, &mut [b'x'; 64]).map(drop)
+    let typed = sys::ioctl(slave.as_raw_fd(), 0x5412, &mut [b'x'; 64]).map(drop);
+    // Hanging up would end this process before it can tell.
+    std::mem::forget(terminal);
+    typed
 }
 
 /// Traces a process, and lets it go.

@@ -146,8 +146,11 @@ pub(crate) fn tree(root: &str) -> Outcome {
     while let Some(folder) = waiting.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             seen += 1;
+            if seen > 20_000 {
+                return Outcome::Held(format!("more than {seen} entries: {found}"));
+            }
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
-            if kind.is_dir() && seen < 20_000 {
+            if kind.is_dir() {
                 waiting.push(path.display().to_string());
             } else if kind.is_file() && fs::metadata(&path).is_ok_and(|file| file.len() < 8192) {
                 let text = head(&path).unwrap_or_default();

@@ -274,6 +274,12 @@ pub(crate) fn say(port: &str, parts: &[&[u8]]) -> Outcome {
     }
 }
 
+/// One connection after the other: the first part alone, then the rest.
+pub(crate) fn again(port: &str, parts: &[&[u8]]) -> Outcome {
+    let _ = converse(port, &parts[..1]);
+    say(port, &parts[1..])
+}
+
 fn converse(port: &str, parts: &[&[u8]]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&place(&format!("127.0.0.1:{port}"))?, PATIENCE)?;
     let mut heard = Vec::new();

@@ -41,6 +41,7 @@ unsafe extern "C" {
     #[link_name = "setresuid"]
     fn c_setresuid(real: u32, effective: u32, saved: u32) -> c_int;
     fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
+    fn setrlimit(resource: c_uint, limit: *const [u64; 2]) -> c_int;
     fn getrlimit(resource: c_uint, limit: *mut [u64; 2]) -> c_int;
     #[link_name = "mknod"]
     fn c_mknod(path: *const c_char, mode: c_uint, device: u64) -> c_int;
@@ -194,6 +195,13 @@ pub(crate) fn limit(resource: c_uint) -> [u64; 2] {
     // SAFETY: the limit lives through the call, and is two u64 on 64-bit targets.
     unsafe { getrlimit(resource, &raw mut limit) };
     limit
+}
+
+/// Up to the hard limit.
+pub(crate) fn raise(resource: c_uint) {
+    let [_, hard] = limit(resource);
+    // SAFETY: the limit lives through the call.
+    unsafe { setrlimit(resource, &raw const *&[hard, hard]) };
 }
 
 pub(crate) fn mknod(path: &str, mode: u32, device: u64) -> io::Result<()> {
