@@ -32,6 +32,7 @@ mod config;
 mod egress;
 #[cfg(feature = "client")]
 mod error;
+#[cfg(feature = "client")]
 mod events;
 #[cfg(feature = "client")]
 mod keys;

@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pond_core::sandbox::{BackendKind, Profile, Sandbox};
@@ -167,13 +166,14 @@ impl Battery {
         fs::create_dir(self.folder.join("out"))?;
         let mut tries = BTreeMap::new();
         let all = self.chosen.clone();
-        let (alone, together): (Vec<_>, Vec<_>) = all.iter().partition(|(_, _, case)| case.held_by == HeldBy::Lives);
+        let (alone, together): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(_, _, case)| case.held_by == HeldBy::Lives);
         self.pass(&together, Stage::Control, 'c', &mut tries, async |battery, lines| {
             battery.without_sandbox(lines).await
         })
         .await?;
         for one in alone {
-            self.pass(&[*one], Stage::Control, 'c', &mut tries, async |battery, lines| {
+            self.pass(&[one], Stage::Control, 'c', &mut tries, async |battery, lines| {
                 battery.without_sandbox(lines).await
             })
             .await?;

@@ -87,7 +87,7 @@ async fn one(order: &Order, privilege: Privilege) -> Result<Report, Unable> {
         (Privilege::User, own) => Some(own),
     };
     let plan = Plan {
-        world: hex::encode(SystemEntropy.draw::<4>()),
+        world: hex::encode((&SystemEntropy as &dyn Entropy).draw::<4>()),
         privilege,
         backends: order.backends.iter().map(|kind| kind.as_str().to_owned()).collect(),
         uids: (privilege == Privilege::Root).then_some(UIDS),

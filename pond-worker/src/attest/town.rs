@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -104,7 +105,7 @@ impl Town {
             std::fs::set_permissions(&path, open)?;
             tasks.spawn(hear(listener, Arc::clone(&heard)));
         }
-        let address = std::os::linux::net::SocketAddrExt::from_abstract_name(abstract_name)?;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(abstract_name)?;
         let listener = std::os::unix::net::UnixListener::bind_addr(&address)?;
         listener.set_nonblocking(true)?;
         tasks.spawn(hear(UnixListener::from_std(listener)?, Arc::clone(&heard)));

@@ -2,7 +2,7 @@
 
 use pond_core::clock::{Clock, SystemClock};
 use pond_core::entropy::SystemEntropy;
-use pond_core::sandbox::{BackendKind, Sandbox};
+use pond_core::sandbox::BackendKind;
 
 use super::args::AttestArgs;
 use super::exit::Exit;
