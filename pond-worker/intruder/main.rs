@@ -19,7 +19,11 @@ mod net;
 mod sys;
 mod world;
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
+
+/// Acts at a time; most of them wait.
+const AT_ONCE: usize = 8;
 
 /// What came of an act.
 pub(crate) enum Outcome {
@@ -67,10 +71,14 @@ pub(crate) fn run() {
     if io::stdin().read_to_string(&mut plan).is_err() {
         std::process::exit(65);
     }
+    let mut running = HashMap::new();
     for line in plan.lines() {
         let mut words = line.split('\t');
         let (Some(number), Some(act)) = (words.next(), words.next()) else { continue };
         let args: Vec<Vec<u8>> = words.map(unescape).collect();
+        if running.len() >= AT_ONCE {
+            end(&mut running);
+        }
         match sys::fork() {
             Ok(0) => {
                 sys::setsid();
@@ -82,21 +90,31 @@ pub(crate) fn run() {
                 }
                 std::process::exit(0);
             }
-            Ok(child) => {
-                if let Some(how) = sys::wait(child) {
-                    report(number, "held", &how);
-                }
-                // What it started may not disturb the next one.
-                sys::kill(-child, 9);
-            }
+            Ok(child) => drop(running.insert(child, number.to_owned())),
             Err(error) => report(number, "held", &format!("no process: {}", told(&error))),
         }
+    }
+    while !running.is_empty() {
+        end(&mut running);
     }
     report("end", "held", "");
 }
 
+/// Waits for one of them to end.
+fn end(running: &mut HashMap<i32, String>) {
+    let Some((child, how)) = sys::wait_any() else { return running.clear() };
+    if let Some(number) = running.remove(&child) {
+        if let Some(how) = how {
+            report(&number, "held", &how);
+        }
+        // What it started may not disturb others.
+        sys::kill(-child, 9);
+    }
+}
+
 fn report(number: &str, verdict: &str, told: &str) {
-    let told: String = told.escape_default().take(100_000).collect();
+    // Short enough to be written whole beside others.
+    let told: String = told.escape_default().take(3500).collect();
     let line = format!("R\t{number}\t{verdict}\t{told}\n");
     let _ = io::stdout().lock().write_all(line.as_bytes());
 }

@@ -12,6 +12,8 @@ use crate::{Outcome, sys, told};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an answer may take that a next step waits for.
 const ANSWER: Duration = Duration::from_millis(2500);
+/// How long an answer may take that nothing waits for: what was sent must have arrived.
+const LAST: Duration = Duration::from_millis(500);
 /// How long is waited for more of an answer.
 const MORE: Duration = Duration::from_millis(150);
 
@@ -283,11 +285,12 @@ pub(crate) fn again(port: &str, parts: &[&[u8]]) -> Outcome {
 fn converse(port: &str, parts: &[&[u8]]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&place(&format!("127.0.0.1:{port}"))?, PATIENCE)?;
     let mut heard = Vec::new();
-    for part in parts {
+    for (place, part) in parts.iter().enumerate() {
         if stream.write_all(&spelt(part)).is_err() {
             break;
         }
-        if !listen(&mut stream, &mut heard, ANSWER)? {
+        let patience = if place + 1 == parts.len() { LAST } else { ANSWER };
+        if !listen(&mut stream, &mut heard, patience)? {
             return Ok(heard);
         }
     }

@@ -135,6 +135,18 @@ pub(crate) fn wait(pid: c_int) -> Option<String> {
             return Some("lost".into());
         }
     }
+    ended(status)
+}
+
+/// Waits for any child: which, and how it ended, when not well. Nothing when there is none.
+pub(crate) fn wait_any() -> Option<(c_int, Option<String>)> {
+    let mut status = 0;
+    // SAFETY: the status lives through the call.
+    let pid = unsafe { waitpid(-1, &raw mut status, 0) };
+    (pid > 0).then(|| (pid, ended(status)))
+}
+
+fn ended(status: c_int) -> Option<String> {
     (status != 0).then(|| format!("ended by signal {} with code {}", status & 0x7f, (status >> 8) & 0xff))
 }
 

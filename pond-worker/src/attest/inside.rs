@@ -72,11 +72,13 @@ pub async fn within(folder: &Path) -> io::Result<()> {
     }
     let plan: Plan = serde_json::from_slice(&fs::read(folder.join("plan.json"))?)?;
     // Whoever made this world holds the other end.
-    let abandoned = async {
-        let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
-    };
+    let (gone, abandoned) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let _ = io::Read::read_to_end(&mut io::stdin(), &mut Vec::new());
+        drop(gone);
+    });
     tokio::select! {
-        () = abandoned => Err(io::Error::other("nobody waits for the battery")),
+        _ = abandoned => Err(io::Error::other("nobody waits for the battery")),
         report = Battery::run(folder, plan) => {
             let result = folder.join("result");
             fs::write(&result, serde_json::to_vec(&report?)?)?;

@@ -525,7 +525,7 @@ pub(super) const KERNEL: Group = Group {
         refused("mount-tmpfs", "a mount: tmpfs", &["mount", "tmpfs", "/tmp"]).rooted(),
         refused("mount-proc", "a mount: proc", &["mount", "proc", "/tmp"]).rooted(),
         refused("mount-sysfs", "a mount: sysfs", &["mount", "sysfs", "/tmp"]).rooted(),
-        refused("mount-overlay", "a mount: overlay", &["mount", "overlay", "/tmp"]).rooted(),
+        refused("mount-ramfs", "a mount: ramfs", &["mount", "ramfs", "/tmp"]).rooted(),
         refused("mount-remount", "a mount: remount", &["mount", "remount", "/tmp"]).rooted(),
         refused("mount-cgroup2", "a mount: cgroup2", &["mount", "cgroup2", "/tmp"]).rooted(),
         refused("mount-devpts", "a mount: devpts", &["mount", "devpts", "/tmp"]).rooted(),

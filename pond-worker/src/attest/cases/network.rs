@@ -254,7 +254,7 @@ pub(super) const UDP: Group = Group {
         unheard(
             "udp-low",
             "UDP from a low port",
-            &["udp-from", "0.0.0.0:53", "20.30.40.66:53", "{m}"],
+            &["udp-from", "0.0.0.0:67", "20.30.40.66:67", "{m}"],
         ),
         unheard("udplite", "UDP-Lite", &["udplite", "20.30.40.66:9999", "{m}"]),
         unheard("ntp", "the time service", &["udp", "20.30.40.66:123", "{m}"]),
