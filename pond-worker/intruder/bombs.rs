@@ -10,6 +10,11 @@ fn number(text: &str) -> usize {
     text.parse().unwrap_or(0)
 }
 
+/// What was taken is held for as long as whoever watches over it may take to look.
+fn hold() {
+    std::thread::sleep(Duration::from_millis(2500));
+}
+
 fn got(all: usize, got: usize, error: &str) -> Outcome {
     if got >= all { Outcome::Out(format!("all {all}")) } else { Outcome::Held(format!("{got} of {all}: {error}")) }
 }
@@ -32,6 +37,9 @@ pub(crate) fn forks(count: &str) -> Outcome {
             }
         }
     }
+    if made.len() == count {
+        hold();
+    }
     for child in &made {
         sys::kill(*child, 9);
     }
@@ -46,6 +54,7 @@ pub(crate) fn threads(count: &str) -> Outcome {
             return got(count, made, &told(&error));
         }
     }
+    hold();
     got(count, count, "")
 }
 
@@ -81,6 +90,7 @@ pub(crate) fn memory(mib: &str) -> Outcome {
             touch(&mut block);
             held.push(std::hint::black_box(block));
         }
+        hold();
         Outcome::Out("all".into())
     })
 }
@@ -91,6 +101,7 @@ pub(crate) fn map(mib: &str) -> Outcome {
     in_child(|| match sys::map(mib << 20, 0x21, -1) {
         Ok(memory) => {
             touch(memory);
+            hold();
             Outcome::Out("all".into())
         }
         Err(error) => Outcome::Held(told(&error)),
@@ -102,7 +113,9 @@ pub(crate) fn memfd(mib: &str) -> Outcome {
     in_child(|| {
         let written = sys::memory_file().and_then(|fd| {
             let (mut file, block) = (File::from(fd), vec![1; 1 << 20]);
-            (0..mib).try_for_each(|_| file.write_all(&block))
+            (0..mib).try_for_each(|_| file.write_all(&block))?;
+            hold();
+            Ok::<_, std::io::Error>(())
         });
         written.map_or_else(|error| Outcome::Held(told(&error)), |()| Outcome::Out("all".into()))
     })
@@ -115,6 +128,7 @@ pub(crate) fn shm(mib: &str) -> Outcome {
             // Goes with this process, whatever ends it.
             sys::unshared(id);
             touch(memory);
+            hold();
             Outcome::Out("all".into())
         }
         Err(error) => Outcome::Held(told(&error)),

@@ -32,6 +32,8 @@ const LIMITS: Limits = Limits {
     pids: 128,
     tmpfs: 32 << 20,
 };
+/// How often a sandbox is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 const BROKER: u16 = 8787;
 const PROXY: u16 = 8788;
 
@@ -218,8 +220,26 @@ impl Job {
                 }
             }
         };
+        // As a job's sandbox is watched over by its worker.
+        let watching = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if let Ok(stats) = self.running.stats().await
+                    && !stats.breached.is_empty()
+                {
+                    let _ = self.running.kill().await;
+                    return;
+                }
+            }
+        };
+        let either = async {
+            tokio::select! {
+                () = reading => {}
+                () = watching => {}
+            }
+        };
         // One that does not end has not reported all, which is told by what is missing.
-        let _ = tokio::time::timeout(within, reading).await;
+        let _ = tokio::time::timeout(within, either).await;
         Ok(String::from_utf8_lossy(&said).into_owned())
     }
 

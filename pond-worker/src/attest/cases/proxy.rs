@@ -1105,6 +1105,7 @@ pub(super) const ANSWERS: Group = Group {
                 "@hello bad-link.test {m}",
             ],
         )
+        .impossible("a link-local address without a zone leads nowhere")
         .proxied(),
         unheard(
             "bad-azure",
