@@ -164,7 +164,7 @@ impl Battery {
 
     /// Shows that each case succeeds without a sandbox; those that do not, though they should.
     async fn controls(&mut self) -> io::Result<BTreeMap<usize, String>> {
-        let careless = self.town.careless().await?;
+        let mut careless = self.town.careless().await?;
         fs::create_dir(self.folder.join("out"))?;
         let mut tries = BTreeMap::new();
         let all = self.chosen.clone();
@@ -180,7 +180,7 @@ impl Battery {
             })
             .await?;
         }
-        drop(careless);
+        careless.shutdown().await;
         self.town.forget();
         let listed = process_list_shows(&self.plan.secret("victim"));
         let progress = progress(&self.folder.join("out"));
@@ -218,9 +218,12 @@ impl Battery {
         let shown = self.plan.shown.clone();
         let jobs = Jobs::new(&self.folder, &self.folder.join("intruder"), &shown, "own".into())?;
         let neighbours = Jobs::new(&self.folder, &self.folder.join("intruder"), &[], secret.clone())?;
-        let neighbour = self.job(&neighbours, sandbox, profile).await?;
+        let mut neighbour = None;
+        // Two unconfined jobs would want the same ports of the host.
         if profile.is_confined() {
-            neighbour.victim(&secret, &self.plan.victim_name()).await?;
+            let job = self.job(&neighbours, sandbox, profile).await?;
+            job.victim(&secret, &self.plan.victim_name()).await?;
+            neighbour = Some(job);
         }
         let whole = profile != Profile::UntrustedCodeRead;
         let fits = |case: &Case| whole || !(case.needs_proxy || case.when == When::Alone);
@@ -251,7 +254,9 @@ impl Battery {
             self.alone(&job, one, phase, &mut tries).await?;
             job.end().await?;
         }
-        neighbour.end().await?;
+        if let Some(neighbour) = neighbour {
+            neighbour.end().await?;
+        }
         self.town.forget();
         self.judge(sandbox.kind(), profile, phase, &all, tries, failed)
     }
