@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A pool as an operator sets it up, with curl: a server, an orchestrator and two workers as processes of their own. An agent
+# A pool as an operator sets it up, with the command line and curl: a server, an orchestrator and two workers as processes of their own. An agent
 # (here a shell command) edits the sources in a sandbox, and its patch applies to a clean copy. Everything is removed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,7 +31,7 @@ printf 'hello\n' >"$work/sources/app/greeting.txt"
 
 # The server.
 POND=http://127.0.0.1:$(port)
-export POND_SERVICE_TOKEN=example-service-token-$RANDOM$RANDOM
+export POND_SERVICE_TOKEN=example-service-token-$RANDOM$RANDOM POND_URL=$POND
 H="Authorization: Bearer $POND_SERVICE_TOKEN"
 POND_BIND=${POND#http://} POND_STATE_DIR=$work/server POND_LOCAL_SOURCE_ROOT=$work/sources \
     POND_DATABASE_URL=${POOL_DATABASE_URL:-} "$pond" server >"$work/server.log" 2>&1 &
@@ -39,30 +39,28 @@ started+=($!)
 until_answers "$POND/health/ready"
 
 # The harness.
-curl -sfX POST "$POND/v1/admin/harnesses/from-preset" -H "$H" -d '{"preset": "shell"}' >/dev/null
+"$pond" harness from-preset shell >/dev/null
 
 # A pairing code, an orchestrator.
-code=$(curl -sfX POST "$POND/v1/admin/pool/pairing-codes" -H "$H" -d '{}' | get code)
-"$pond" orchestrator pair --pond "$POND" --code "$code" --state-dir "$work/orchestrator" >"$work/pair.log" 2>&1 ||
+"$pond" pool pairing-code 2>/dev/null |
+    "$pond" orchestrator pair --pond "$POND" --code-file - --state-dir "$work/orchestrator" >"$work/pair.log" 2>&1 ||
     fails "pairing"
 orchestrator=127.0.0.1:$(port)
 "$pond" orchestrator serve --bind "$orchestrator" --token "pool-secret-$RANDOM" --state-dir "$work/orchestrator" \
     >"$work/orchestrator.log" 2>&1 &
 started+=($!)
 until_answers "http://$orchestrator/health/live"
-orch_id=$(curl -sf "$POND/v1/admin/pool/orchestrators" -H "$H" | get 0.orch_id)
 
 # Two workers, each with a code of its own.
 for name in w1 w2; do
-    code=$(curl -sfX POST "$POND/v1/admin/pool/enrollment-codes" -H "$H" -H 'content-type: application/json' -d "{
-        \"orch_id\": \"$orch_id\", \"suggested_name\": \"$name\", \"tags\": [\"pool:trusted\"],
-        \"capabilities\": [\"harness.shell\", \"sandbox.bubblewrap\"]}" | get code)
-    "$pond" worker --orchestrator "http://$orchestrator" --enroll-code "$code" --tags pool:trusted \
-        --capabilities harness.shell,sandbox.bubblewrap --state-dir "$work/$name" --concurrency 1 >"$work/$name.log" 2>&1 &
+    "$pond" pool enroll-code --name "$name" --tags pool:trusted --capabilities harness.shell,sandbox.bubblewrap \
+        >"$work/$name.code" 2>/dev/null
+    "$pond" worker --orchestrator "http://$orchestrator" --enroll-code-file "$work/$name.code" --name "$name" \
+        --state-dir "$work/$name" --concurrency 1 >"$work/$name.log" 2>&1 &
     started+=($!)
 done
 for _ in $(seq 150); do
-    online=$(curl -sf "$POND/v1/admin/pool/workers" -H "$H" | { grep -o '"status":"online"' || true; } | wc -l)
+    online=$("$pond" pool workers --json | { grep -o '"status":"online"' || true; } | wc -l)
     [ "$online" = 2 ] && break
     sleep 0.1
 done
@@ -90,4 +88,9 @@ for run in "${runs[@]}"; do
     (cd "$work/clean" && git init -q && git apply "$work/changes.patch")
     grep -q changed "$work/clean/greeting.txt" || fails "the patch changes nothing"
 done
+
+# What was done is written down, and the log of it is whole.
+"$pond" audit verify >"$work/audit.log" || fails "the audit log"
+redeemed=$("$pond" audit list --action bundle.redeem --json | { grep -o '"bundle.redeem"' || true; } | wc -l)
+[ "$redeemed" = 2 ] || fails "two redemptions of sources in the audit log, found $redeemed"
 echo "two workers behind an orchestrator; ${#runs[@]} runs done; their patches apply"

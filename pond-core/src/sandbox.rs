@@ -129,7 +129,7 @@ pub enum Access {
     Write,
 }
 
-/// A folder of the host that is shown inside.
+/// A folder of the host that is shown inside, or a single file to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// The folder outside. One to be written is given to the job's own uid, with all it holds; one to be read must be

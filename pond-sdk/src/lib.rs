@@ -41,6 +41,8 @@ mod logs;
 #[cfg(feature = "client")]
 mod pages;
 #[cfg(feature = "client")]
+mod pool;
+#[cfg(feature = "client")]
 mod projects;
 #[cfg(feature = "client")]
 mod request;
@@ -63,6 +65,7 @@ pub use self::{
     keys::Keys,
     logs::{LogQuery, LogStream},
     pages::Pages,
+    pool::Pool,
     projects::Projects,
     retry::RetryPolicy,
     runs::{RunFilter, Runs},

@@ -122,15 +122,26 @@ fn path(segments: &[&str]) -> String {
 impl Client {
     /// Sends a call and reads its answer as JSON.
     pub(crate) async fn read<T: DeserializeOwned>(&self, what: &'static str, call: Call) -> Result<T> {
+        self.read_with_headers(what, call).await.map(|(_, answer)| answer)
+    }
+
+    /// Sends a call and reads its answer as JSON, for those who need its headers too.
+    pub(crate) async fn read_with_headers<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        call: Call,
+    ) -> Result<(HeaderMap, T)> {
         let call = if call.headers.contains_key(ACCEPT) {
             call
         } else {
             call.accept("application/json")
         };
         let timeout = call.timeout.unwrap_or(self.timeout());
-        let response = self.send(call.timeout(timeout)).await?;
+        let mut response = self.send(call.timeout(timeout)).await?;
+        let headers = std::mem::take(response.headers_mut());
         let body = self.body(what, response, MAX_JSON).await?;
-        serde_json::from_slice(&body).map_err(|error| Error::decode(what, error))
+        let answer = serde_json::from_slice(&body).map_err(|error| Error::decode(what, error))?;
+        Ok((headers, answer))
     }
 
     /// Sends a call whose answer has no body that matters.

@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::sys::{self, MAX_FDS};
 
@@ -33,6 +34,11 @@ impl Control {
     /// Takes standard input for the control. The sandbox has no end of its own yet.
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self { stream: sys::control(), end: sys::timer()? })
+    }
+
+    /// Connects to the worker. The sandbox has no end of its own yet.
+    pub(super) fn connect(socket: &Path) -> io::Result<Self> {
+        Ok(Self { stream: UnixStream::connect(socket)?, end: sys::timer()? })
     }
 
     pub(super) fn fd(&self) -> RawFd {

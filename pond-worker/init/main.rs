@@ -1,7 +1,8 @@
 //! The init that runs inside every sandbox: standard library alone, linked statically, embedded into the worker.
 //!
 //! Its life: the worker starts it with a connected Unix stream as standard input (the *control*), and moves it into the
-//! sandbox's control groups while it still waits there. Told to `Launch`, it takes on the job's uid, lays out what will be
+//! sandbox's control groups while it still waits there (in a container, which inherits no descriptor, it is named a socket
+//! instead, and connects to it before anything else runs: the worker takes that one connection and no other). Told to `Launch`, it takes on the job's uid, lays out what will be
 //! shown inside, and becomes the confining program (`bwrap`), which starts it a second time, inside, on the same control.
 //! Told to `Setup`, it sets limits, writes the home files, opens the loopback ports and answers `Ready`. From then on it
 //! runs programs, passes signals on and reaps. The control's end is the sandbox's end: everything is killed. So it is when
@@ -15,7 +16,7 @@
 //! | to the init | body | descriptors |
 //! |---|---|---|
 //! | 1 Launch | uid, gid, list of host paths, list of file contents, argv | – |
-//! | 2 Setup | home, list of (path, content), list of (resource, u64), list of ports, list of (name, value) | – |
+//! | 2 Setup | home, list of (path, content), list of (resource, u64), list of ports, list of (name, value), seccomp filter or nothing | – |
 //! | 3 Exec | id, argv, list of (name, value), cwd | stdin, stdout, stderr |
 //! | 4 Signal | id, signal | – |
 //! | 5 Space | list of paths | – |
@@ -61,7 +62,11 @@ const STAGE: &str = "/tmp";
 const FIRST_FILE: RawFd = 10;
 
 fn main() {
-    if let Err(error) = Control::open().and_then(serve) {
+    let control = match std::env::args_os().nth(1) {
+        None => Control::open(),
+        Some(socket) => Control::connect(Path::new(&socket)),
+    };
+    if let Err(error) = control.and_then(serve) {
         eprintln!("pond-init: {error}");
         std::process::exit(1);
     }
@@ -186,6 +191,10 @@ impl Init {
             ports.push(listener.map_err(told(&format!("loopback port {port} cannot be opened")))?);
         }
         self.base = body.pairs().map_err(told(bad))?;
+        let filter = body.text().map_err(told(bad))?;
+        if !filter.is_empty() {
+            sys::filter_calls(&filter).map_err(told("the filter for system calls cannot be put in force"))?;
+        }
         Ok(ports)
     }
 

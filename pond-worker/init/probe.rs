@@ -72,6 +72,7 @@ fn main() {
         ["abstract", name] => {
             tell(std::os::unix::net::SocketAddr::from_abstract_name(name).and_then(|at| UnixStream::connect_addr(&at)).map(drop));
         }
+        ["unix", path] => tell(UnixStream::connect(path).map(drop)),
         ["talk", address, text] => talk(parse(address), text),
         ["links"] => links(),
         ["hide", mark] => hide(mark),

@@ -22,6 +22,9 @@ const SIGPIPE: c_int = 13;
 const CLOEXEC: c_int = 0o2_000_000;
 const PR_SET_DUMPABLE: c_int = 4;
 const PR_SET_CHILD_SUBREAPER: c_int = 36;
+const PR_SET_NO_NEW_PRIVS: c_int = 38;
+const PR_SET_SECCOMP: c_int = 22;
+const SECCOMP_MODE_FILTER: c_ulong = 2;
 const F_DUPFD_CLOEXEC: c_int = 1030;
 const F_SETFD: c_int = 2;
 const SOL_SOCKET: c_int = 1;
@@ -83,6 +86,13 @@ struct Rights {
     level: c_int,
     kind: c_int,
     fds: [c_int; MAX_FDS],
+}
+
+/// `sock_fprog`.
+#[repr(C)]
+struct Filter {
+    count: u16,
+    program: *const u64,
 }
 
 const RIGHTS_HEAD: usize = std::mem::offset_of!(Rights, fds);
@@ -172,6 +182,23 @@ pub(super) fn quiet() -> io::Result<()> {
         checked(unsafe { dup2(null.as_raw_fd(), fd) })?;
     }
     Ok(())
+}
+
+/// Puts a filter (a classic BPF program) over the system calls of this process and all it will start, which gain no privileges
+/// from then on.
+pub(super) fn filter_calls(program: &[u8]) -> io::Result<()> {
+    let count = u16::try_from(program.len() / size_of::<u64>()).map_err(|_| io::Error::from_raw_os_error(EINVAL))?;
+    // Eight bytes an instruction, in words so that they are aligned as the kernel's structure is.
+    let words: Vec<u64> = program
+        .chunks_exact(size_of::<u64>())
+        .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
+        .collect();
+    let filter = Filter { count, program: words.as_ptr() };
+    // SAFETY: the program lives through the call, and its length is given.
+    unsafe {
+        checked(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        checked(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (&raw const filter) as c_ulong, 0, 0)).map(drop)
+    }
 }
 
 /// Makes orphans of this process's descendants its children.

@@ -5,6 +5,7 @@ pub mod attest;
 pub mod broker;
 pub mod cli;
 pub mod collect;
+mod core_dumps;
 pub mod egress;
 pub mod host;
 pub mod link;
@@ -14,3 +15,5 @@ pub mod orchestrator;
 pub mod prepare;
 pub mod sandbox;
 pub mod work;
+
+pub use core_dumps::refuse_core_dumps;

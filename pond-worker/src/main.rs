@@ -36,6 +36,7 @@ fn main() {
     if let Err(exit) = cli::hide_secrets(&verb) {
         std::process::exit(i32::from(exit.code()));
     }
+    pond_worker::refuse_core_dumps();
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();

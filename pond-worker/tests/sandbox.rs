@@ -1,19 +1,30 @@
 //! The sandbox backends of this crate, by the suite that every backend has to pass.
 
+#[path = "sandbox/docker.rs"]
+mod docker;
+#[path = "sandbox/recovery.rs"]
+mod recovery;
+
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pond_core::sandbox::{Access, BackendKind, Exec, Limits, Mount, Output, Profile, Sandbox, SandboxError, Spec};
 use pond_core::testing::conformance::sandbox::{Bench, CONFINED_SANDBOX_CASES, SANDBOX_CASES, lay_program};
-use pond_worker::sandbox::{Bubblewrap, BubblewrapSettings, Host, HostSettings, Means, open};
+use pond_worker::sandbox::{
+    BackendSettings, Bubblewrap, BubblewrapSettings, DockerSettings, Host, HostSettings, Means, open,
+};
 
 const UIDS: RangeInclusive<u32> = 200_000..=265_535;
 
 fn bench(kind: BackendKind, profile: Profile, means: Option<Means>) -> Bench {
+    bench_with(kind, profile, means, &settings())
+}
+
+fn bench_with(kind: BackendKind, profile: Profile, means: Option<Means>, settings: &BackendSettings) -> Bench {
     // Closed to everybody else, as a worker's state folder is.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = nix::unistd::geteuid().is_root();
@@ -27,7 +38,7 @@ fn bench(kind: BackendKind, profile: Profile, means: Option<Means>) -> Bench {
     let work = folder.path().join("work");
     std::fs::create_dir(&work).expect("own folder");
     Bench {
-        sandbox: open(kind, &host).expect("the backend is built in"),
+        sandbox: open(kind, &host, settings),
         profile,
         probe: told(PROBE).map_or_else(|| PathBuf::from(env!("POND_PROBE")), PathBuf::from),
         folder: work,
@@ -35,6 +46,52 @@ fn bench(kind: BackendKind, profile: Profile, means: Option<Means>) -> Bench {
         image: None,
         keep: Box::new(Closing { host, _folder: folder }),
     }
+}
+
+/// The environment variable by which a test of this binary tells its child where the probe is.
+const PROBE: &str = "POND_TEST_PROBE";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how a test speaks to itself in another process"
+)]
+fn told(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The engines that tests use: one that needs it and is not told of it fails.
+const ENGINE: &str = "POND_TEST_DOCKER_HOST";
+const ENGINE_WITH_USER_NAMESPACES: &str = "POND_TEST_DOCKER_USERNS_HOST";
+
+/// Where an engine is.
+fn engine_at(variable: &str) -> String {
+    let start = if variable == ENGINE { "start" } else { "start userns" };
+    told(variable)
+        .unwrap_or_else(|| panic!("no Docker Engine for tests: eval \"$(tests/docker {start})\" sets {variable}"))
+}
+
+/// A client of the engine.
+async fn engine() -> bollard::Docker {
+    let socket = engine_at(ENGINE);
+    let client = bollard::Docker::connect_with_unix(&socket, 30, bollard::API_DEFAULT_VERSION).expect("a socket");
+    client.negotiate_version().await.expect("an engine")
+}
+
+/// How backends are used, with the engine of a variable if it is there.
+fn settings_with(variable: &str) -> BackendSettings {
+    let docker = DockerSettings {
+        host: told(variable).unwrap_or_default(),
+        image: Some("pond-test".into()),
+        pull: false,
+    };
+    BackendSettings {
+        docker,
+        ..BackendSettings::default()
+    }
+}
+
+fn settings() -> BackendSettings {
+    settings_with(ENGINE)
 }
 
 /// Ends all of a bench before its folders go.
@@ -70,10 +127,26 @@ fn bubblewrap_by_rlimits() -> Bench {
     )
 }
 
+fn by_docker() -> Bench {
+    by_engine(ENGINE)
+}
+
+fn by_docker_with_user_namespaces() -> Bench {
+    by_engine(ENGINE_WITH_USER_NAMESPACES)
+}
+
+fn by_engine(variable: &str) -> Bench {
+    engine_at(variable);
+    let settings = settings_with(variable);
+    bench_with(BackendKind::Docker, Profile::UntrustedCodeWrite, None, &settings)
+}
+
 pond_core::sandbox_conformance!(on_none, none);
 pond_core::sandbox_conformance!(on_none_by_rlimits, none_by_rlimits);
 pond_core::sandbox_conformance!(on_bubblewrap, bubblewrap, confined);
 pond_core::sandbox_conformance!(on_bubblewrap_by_rlimits, bubblewrap_by_rlimits, confined);
+pond_core::sandbox_conformance!(on_docker, by_docker, confined);
+pond_core::sandbox_conformance!(on_docker_with_user_namespaces, by_docker_with_user_namespaces, confined);
 
 fn host(state: &Path, uid_range: Option<RangeInclusive<u32>>) -> Arc<Host> {
     host_by(state, uid_range, None)
@@ -136,8 +209,9 @@ async fn each_profile_is_refused_by_the_backend_that_is_not_for_it() {
         (BackendKind::None, Profile::UntrustedCodeRead),
         (BackendKind::None, Profile::UntrustedCodeWrite),
         (BackendKind::Bubblewrap, Profile::None),
+        (BackendKind::Docker, Profile::None),
     ] {
-        let sandbox = open(kind, &host).expect("built in");
+        let sandbox = open(kind, &host, &settings());
         let refused = sandbox.start(spec(profile, &folder.path().join("work"))).await.err();
         assert!(
             matches!(refused, Some(SandboxError::Unsupported { .. })),
@@ -151,7 +225,7 @@ async fn each_profile_is_refused_by_the_backend_that_is_not_for_it() {
 async fn root_without_a_uid_range_confines_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let host = host(&folder.path().join("state"), None);
-    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    let sandbox = open(BackendKind::Bubblewrap, &host, &settings());
     let outcome = sandbox
         .start(spec(Profile::UntrustedCodeWrite, &folder.path().join("work")))
         .await;
@@ -197,7 +271,7 @@ async fn without_bwrap_there_is_no_start() {
 async fn a_folder_only_its_owner_can_read_is_not_shown_to_another_uid() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let host = host(&folder.path().join("state"), uid_range());
-    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
+    let sandbox = open(BackendKind::Bubblewrap, &host, &settings());
     let mut spec = spec(Profile::UntrustedCodeRead, &folder.path().join("work"));
     let closed = folder.path().join("closed");
     std::fs::DirBuilder::new()
@@ -222,125 +296,32 @@ async fn a_folder_only_its_owner_can_read_is_not_shown_to_another_uid() {
     host.close().expect("nothing is left");
 }
 
-/// The environment variable by which a test of this binary tells its child what to do.
-const OWNER: &str = "POND_TEST_OWNER";
+/// The user without privileges that tests take on; may use the engine of the tests.
+const OTHER_USER: u32 = 64_000;
 
-/// And by which, where it finds the probe.
-const PROBE: &str = "POND_TEST_PROBE";
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how a test speaks to itself in another process"
-)]
-fn told(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// The life that is killed: starts a sandbox with a hidden process, freezes it so that nothing in it can end by itself, says
-/// so, and waits for its end. As a test of its own it has nothing to do; `recovery_ends_what_a_killed_worker_left` calls it.
-#[tokio::test]
-async fn owner_of_a_sandbox() {
-    let Some(told) = told(OWNER) else { return };
-    let [kind, means, folder] = told.splitn(3, ' ').collect::<Vec<_>>()[..] else {
-        panic!("{told}")
-    };
-    let by = if means == "rlimits" { By::Rlimits } else { By::Best };
-    let (kind, profile) = if kind == "none" {
-        (BackendKind::None, Profile::None)
-    } else {
-        (BackendKind::Bubblewrap, Profile::UntrustedCodeWrite)
-    };
-    let host = host_by(&Path::new(folder).join("state"), uid_range(), by.means());
-    let sandbox = open(kind, &host).expect("built in");
-    let work = Path::new(folder).join("work");
-    let running = sandbox.start(spec(profile, &work)).await.expect("starts");
-    let argv = ["./probe", "hide", "mark"].map(str::to_owned).to_vec();
-    running
-        .exec(Exec {
-            argv,
-            ..Exec::default()
-        })
-        .await
-        .expect("runs");
-    while !work.join("mark").exists() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    running.freeze().await.expect("freezes");
-    std::fs::write(Path::new(folder).join("ready"), "").expect("own folder");
-    std::future::pending::<()>().await;
-}
-
-async fn killed_and_recovered(kind: BackendKind, by: By) {
+/// Runs tests of this binary as a user without privileges; says what they said.
+fn as_another_user(tests: &[&str]) -> std::process::Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let exe = std::env::current_exe().expect("this binary");
-    let means = if by == By::Rlimits { "rlimits" } else { "best" };
-    let told = format!("{} {means} {}", kind.as_str(), folder.path().display());
-    let mut owner = std::process::Command::new(exe)
-        .args(["--exact", "owner_of_a_sandbox", "--nocapture"])
-        .env(OWNER, told)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("starts");
-    let end = Instant::now() + Duration::from_secs(20);
-    while !folder.path().join("ready").exists() {
-        assert!(
-            Instant::now() < end && owner.try_wait().expect("a child").is_none(),
-            "the owner gets nowhere"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let exe = folder.path().join("suite");
+    lay_program(&std::env::current_exe().expect("this binary"), &exe);
+    // The folder of the build may be closed to that user.
+    let probe = folder.path().join("probe");
+    lay_program(Path::new(env!("POND_PROBE")), &probe);
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).expect("own folder");
+    for path in [folder.path(), &own] {
+        std::os::unix::fs::chown(path, Some(OTHER_USER), Some(OTHER_USER)).expect("root may");
     }
-    owner.kill().expect("SIGKILL");
-    owner.wait().expect("collected");
-    let probe = folder.path().join("work/probe");
-    let host = host_by(&folder.path().join("state"), uid_range(), by.means());
-    let ended = open(kind, &host).expect("built in").recover().await.expect("recovers");
-    assert!(ended >= 1, "the sandbox was not found");
-    assert_eq!(
-        processes_of(&probe),
-        Vec::<PathBuf>::new(),
-        "a process outlives recovery"
-    );
-    let left: Vec<_> = std::fs::read_dir(folder.path().join("state/sandboxes"))
-        .expect("there")
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
-    assert_eq!(
-        open(kind, &host).expect("built in").recover().await.expect("recovers"),
-        0
-    );
-    host.close().expect("nothing is left");
-}
-
-/// Processes that execute this file, by whatever path they know it.
-fn processes_of(program: &Path) -> Vec<PathBuf> {
-    let wanted = std::fs::metadata(program).expect("there").ino();
-    let entries = std::fs::read_dir("/proc")
-        .expect("there")
-        .flatten()
-        .map(|entry| entry.path());
-    entries
-        .filter(|path| std::fs::metadata(path.join("exe")).is_ok_and(|found| found.ino() == wanted))
-        .collect()
-}
-
-#[tokio::test]
-async fn recovery_ends_what_a_killed_worker_left_by_bubblewrap() {
-    killed_and_recovered(BackendKind::Bubblewrap, By::Best).await;
-}
-
-#[tokio::test]
-async fn recovery_ends_what_a_killed_worker_left_by_bubblewrap_with_rlimits() {
-    killed_and_recovered(BackendKind::Bubblewrap, By::Rlimits).await;
-}
-
-#[tokio::test]
-async fn recovery_ends_what_a_killed_worker_left_by_none() {
-    killed_and_recovered(BackendKind::None, By::Best).await;
-}
-
-#[tokio::test]
-async fn recovery_ends_what_a_killed_worker_left_by_none_with_rlimits() {
-    killed_and_recovered(BackendKind::None, By::Rlimits).await;
+    std::process::Command::new(&exe)
+        .args(tests)
+        .args(["--test-threads", "2"])
+        .env("TMPDIR", &own)
+        .env(PROBE, &probe)
+        .uid(OTHER_USER)
+        .gid(OTHER_USER)
+        .current_dir("/")
+        .output()
+        .expect("starts")
 }
 
 /// Runs the suite for bubblewrap once more as a user without privileges, whose limits hold by other means.
@@ -350,27 +331,7 @@ fn a_worker_without_privileges_confines_as_well() {
         // Then all of the suite runs without privileges already.
         return;
     }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let exe = folder.path().join("suite");
-    lay_program(&std::env::current_exe().expect("this binary"), &exe);
-    // The folder of the build may be closed to that user.
-    let probe = folder.path().join("probe");
-    lay_program(Path::new(env!("POND_PROBE")), &probe);
-    let user = 64_000;
-    let own = folder.path().join("own");
-    std::fs::create_dir(&own).expect("own folder");
-    for path in [folder.path(), &own] {
-        std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
-    }
-    let suite = std::process::Command::new(&exe)
-        .args(["on_bubblewrap::", "--test-threads", "2"])
-        .env("TMPDIR", &own)
-        .env(PROBE, &probe)
-        .uid(user)
-        .gid(user)
-        .current_dir("/")
-        .output()
-        .expect("starts");
+    let suite = as_another_user(&["on_bubblewrap::"]);
     let said = String::from_utf8_lossy(&suite.stdout);
     let cases = SANDBOX_CASES.len() + CONFINED_SANDBOX_CASES.len();
     assert!(
@@ -381,10 +342,14 @@ fn a_worker_without_privileges_confines_as_well() {
 
 #[tokio::test]
 async fn a_start_that_nobody_waits_for_leaves_nothing() {
+    left_alone(BackendKind::Bubblewrap, &[0, 1, 2, 4, 8, 16]).await;
+}
+
+async fn left_alone(kind: BackendKind, after_millis: &[u64]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let host = host(&folder.path().join("state"), uid_range());
-    let sandbox = open(BackendKind::Bubblewrap, &host).expect("built in");
-    for millis in [0, 1, 2, 4, 8, 16] {
+    let sandbox = open(kind, &host, &settings());
+    for &millis in after_millis {
         let start = sandbox.start(spec(
             Profile::UntrustedCodeWrite,
             &folder.path().join(format!("work-{millis}")),

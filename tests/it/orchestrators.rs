@@ -56,8 +56,12 @@ on_every_store! {
         assert_eq!(lease["cancel"], json!(false), "{lease}");
         assert!(lease["lease_expires_at"].as_str() >= job["lease_expires_at"].as_str());
 
+        let state = "/v1/orch/jobs/{id}/state";
         let done = json!({"state": "done", "rc": 0});
-        assert_eq!(orchestrator.of_job(&job, "/v1/orch/jobs/{id}/state", &done).await.0, 200);
+        assert_eq!(orchestrator.of_job(&job, state, &done).await.0, 200);
+        assert_eq!(orchestrator.of_job(&job, state, &done).await.0, 200, "the same report again is known");
+        let other = orchestrator.of_job(&job, state, &json!({"state": "cancelled"})).await;
+        assert_eq!(code(&other), (409, "already_terminal"));
         let run = world.ended(id).await;
         assert_eq!(run.head.state.phase.status(), RunStatus::Done);
         assert_eq!(run.head.state.stages[0].worker().map(|id| id.to_string()), Some(worker.id));

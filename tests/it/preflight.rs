@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pond_core::config::{Credential, Harness, Model, Owner, Variable};
+use pond_core::config::{Credential, EgressRule, Harness, Model, Owner, Variable};
 use pond_core::event::EventBody;
 use pond_core::logs::LogSource;
 use pond_core::pool::JobEnd;
@@ -48,6 +48,10 @@ async fn furnished(world: World) -> World {
     ] {
         config.put::<Harness>(Owner::Org, &harness).await.unwrap();
     }
+    config
+        .put::<EgressRule>(Owner::Org, &json!({"host": "listed.test"}))
+        .await
+        .unwrap();
     let credential = |name: &str, provider: &str, key: &str| json!({"name": name, "provider": provider, "secrets": {key: "sk-secret"}});
     let mut open = credential("open", "anthropic", "ANTHROPIC_API_KEY");
     open["remote_features"] = json!(["web_search"]);
@@ -112,11 +116,6 @@ fn fixtures() -> Vec<(&'static str, Severity, Value)> {
             "sandbox_invalid",
             Error,
             sandbox(json!({"profile": "untrusted-code-read", "overrides": {"memory": "lots"}})),
-        ),
-        (
-            "sandbox_invalid",
-            Error,
-            swarm(&json!({"harness": "asks", "model": "good"})),
         ),
         ("unconfined_sandbox", Error, swarm(&none)),
         ("no_capable_worker", Warning, swarm(&json!({"harness": "shell"}))),

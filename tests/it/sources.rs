@@ -184,6 +184,35 @@ on_every_store! {
         assert_eq!(world.ended(run.head.id).await.head.state.phase.status(), RunStatus::Done);
     }
 
+    async fn c17_17_a_retry_runs_on_the_original_commit_though_the_branch_has_moved(world: World) {
+        let served = tempfile::tempdir().unwrap();
+        let repository = GitRepo::init(served.path(), "app");
+        let original = repository.commit(&[("one", "")]);
+        let server = GitServer::start(served.path(), GitBehaviour::default()).await;
+        let world = World::with(world.backend, outbound(&format!("git={}", server.address()))).await;
+        let mut submission = body(&[stage("files", &json!({"kind": "builtin", "name": "file_inventory"}))]);
+        submission["sources"] = json!([{"label": "app", "kind": "git_https", "config": {"url": server.url("app")}}]);
+        let first = world.submit(&submission).await.head.id;
+        assert_eq!(world.ended(first).await.head.state.phase.status(), RunStatus::Done);
+        let moved = repository.commit(&[("two", "")]);
+        assert_ne!(original, moved);
+        let ended = |id| {
+            let world = &world;
+            async move {
+                let state = world.ended(id).await.head.state;
+                assert_eq!(state.phase.status(), RunStatus::Done, "{state:?}");
+                let resolved = state.bundle.unwrap().resolved[0].as_str().to_owned();
+                (resolved, artifact(world, id, "files").await.contains("\"path\":\"two\""))
+            }
+        };
+        let again = world.pond.runs().retry(Scope::Org, first).await.unwrap().head.id;
+        assert_eq!(ended(again).await, (original.clone(), false));
+        let once_more = world.pond.runs().retry(Scope::Org, again).await.unwrap().head.id;
+        assert_eq!(ended(once_more).await, (original, false), "a retry of a retry too");
+        let fresh = world.submit(&submission).await.head.id;
+        assert_eq!(ended(fresh).await, (moved, true), "a new run sees the branch as it is");
+    }
+
     async fn a_tarball_is_a_source_and_is_held_to_what_it_was_when_it_is_run_again(world: World) {
         let served = ServedFile::start(tarball("one")).await;
         let world = World::with(world.backend, outbound(&format!("tarball={}", served.address))).await;

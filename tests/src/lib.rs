@@ -1,6 +1,7 @@
 //! The harness of whole-system tests: a world with the store of choice, and what plays in it.
 
 pub mod capture;
+pub mod fleet;
 pub mod host;
 pub mod orchestrator;
 pub mod process;

@@ -9,12 +9,20 @@ use std::time::{Duration, Instant};
 /// # Panics
 /// When it was not built; `cargo build --bins` makes it.
 pub fn pond_program() -> PathBuf {
+    program("pond")
+}
+
+/// A program that this build made.
+///
+/// # Panics
+/// When it was not built; `cargo build --bins` makes it.
+pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test program has a path");
     let folder = test
         .ancestors()
         .nth(2)
         .expect("test programs stand two folders below the others");
-    let program = folder.join("pond");
+    let program = folder.join(name);
     assert!(
         program.is_file(),
         "{} was not built: cargo build --workspace --bins",
@@ -25,7 +33,12 @@ pub fn pond_program() -> PathBuf {
 
 /// A command of `pond` with nothing of this process's environment but `PATH`.
 pub fn pond(folder: &Path) -> Command {
-    let mut command = Command::new(pond_program());
+    bare(&pond_program(), folder)
+}
+
+/// A command with nothing of this process's environment but `PATH`.
+pub fn bare(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")

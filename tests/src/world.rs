@@ -157,24 +157,7 @@ impl World {
             }
         }
         if let Some(database) = &self.database {
-            let mut db = sqlx::PgConnection::connect(database.text())
-                .await
-                .expect("the database answers");
-            let tables: Vec<String> =
-                sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")
-                    .fetch_all(&mut db)
-                    .await
-                    .expect("tables are listed");
-            assert!(tables.contains(&"config".to_owned()), "{tables:?}");
-            for table in tables {
-                // Bytes as text too, so that nothing hides in hex.
-                let rows = format!("SELECT encode(t::text::bytea, 'escape') FROM {table} AS t");
-                let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(rows))
-                    .fetch_all(&mut db)
-                    .await
-                    .expect("rows are read");
-                all.push((table, rows.join("\n").into_bytes()));
-            }
+            all.extend(tables(database.text()).await);
         }
         all
     }
@@ -292,6 +275,29 @@ pub fn stage(key: &str, executor: &Value) -> Value {
 /// A body with these stages in array order.
 pub fn body(stages: &[Value]) -> Value {
     json!({"definition": {"stages": stages}})
+}
+
+/// What the tables of a database hold: bytes as text too, so that nothing hides in hex.
+///
+/// # Panics
+/// When it does not answer, or is no store of ours.
+pub async fn tables(url: &str) -> Vec<(String, Vec<u8>)> {
+    let mut db = sqlx::PgConnection::connect(url).await.expect("the database answers");
+    let tables: Vec<String> = sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")
+        .fetch_all(&mut db)
+        .await
+        .expect("tables are listed");
+    assert!(tables.contains(&"config".to_owned()), "{tables:?}");
+    let mut all = Vec::new();
+    for table in tables {
+        let rows = format!("SELECT encode(t::text::bytea, 'escape') FROM {table} AS t");
+        let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(rows))
+            .fetch_all(&mut db)
+            .await
+            .expect("rows are read");
+        all.push((table, rows.join("\n").into_bytes()));
+    }
+    all
 }
 
 /// A `noop` executor.

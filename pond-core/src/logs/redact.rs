@@ -51,6 +51,8 @@ pub enum Marks {
     Named,
     /// `[redacted]`: for artifacts, which everybody reads as they are.
     Nameless,
+    /// The name alone: where it is what stood for the secret before, see [`Redactor::back`].
+    Bare,
 }
 
 /// A text with the names taken out of its marks, for readers who may not know which secret stood there.
@@ -126,6 +128,15 @@ impl fmt::Debug for Redactor {
 impl Redactor {
     /// Knows these secrets by name. Those of less than six bytes cannot be told from ordinary text and are left out.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>) -> Self {
+        Self::knowing(secrets, &TOKENS)
+    }
+
+    /// Knows these secrets by what is to stand in their place again, and nothing else: to be used with [`Marks::Bare`].
+    pub fn back<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>) -> Self {
+        Self::knowing(secrets, &[])
+    }
+
+    fn knowing<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>, prefixes: &[&str]) -> Self {
         let mut seen = BTreeSet::new();
         let mut patterns = Vec::new();
         let mut forms = Vec::new();
@@ -143,14 +154,14 @@ impl Redactor {
             }
         }
         let token: Arc<str> = TOKEN.into();
-        for prefix in TOKENS {
+        for &prefix in prefixes {
             add(&token, Zeroizing::new(prefix.into()), Counts::WithBody);
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .build(patterns.iter().map(|pattern| pattern.as_slice()))
             .expect("a few short patterns make an automaton");
-        let tokens = TOKENS.iter().map(|prefix| prefix.len() + MAX_BODY);
+        let tokens = prefixes.iter().map(|prefix| prefix.len() + MAX_BODY);
         let longest = patterns.iter().map(|pattern| pattern.len()).chain(tokens).max();
         let sorted = seen.into_iter().map(Zeroizing::new).collect();
         Self(Arc::new(Known {
@@ -241,6 +252,7 @@ impl Redacting {
                 match self.marks {
                     Marks::Named => out.extend_from_slice(format!("[redacted:{}]", known.name(&found)).as_bytes()),
                     Marks::Nameless => out.extend_from_slice(b"[redacted]"),
+                    Marks::Bare => out.extend_from_slice(known.name(&found).as_bytes()),
                 }
                 self.touched = true;
             }
@@ -563,6 +575,20 @@ mod tests {
         ] {
             assert_eq!(without_names(text), told);
         }
+    }
+
+    #[test]
+    fn what_stood_for_a_secret_stands_there_again() {
+        let (secret, own) = (Secret::new(LONG), Secret::new("0123456789abcdefABCDEF"));
+        let back = Redactor::back([("instead", &secret), ("other", &own)]);
+        let mut stream = back.stream(Marks::Bare);
+        let mut out = Vec::new();
+        stream.push(
+            format!("<{LONG}> {} pond_pk_{}", hex::encode(LONG), own.expose()).as_bytes(),
+            &mut out,
+        );
+        stream.finish(&mut out);
+        assert_eq!(String::from_utf8_lossy(&out), "<instead> instead pond_pk_other");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
 };
 use super::{bundle_token, resolve};
 use crate::artifacts::{Artifact, ByteStream};
+use crate::clock::Timestamp;
 use crate::config::{Model, Resolution};
 use crate::dispatch::{
     Beat, BeatAnswer, BundleOffer, Chunk, CredentialRequest, Grant, Job, Report, SignedJob, Telemetry, Upload,
@@ -25,7 +26,7 @@ use crate::engine::{
 };
 use crate::error::{Conflict, Error, Result};
 use crate::event::{Event, EventBody, StageDecision};
-use crate::id::{BootId, WorkerId};
+use crate::id::{BootId, ProjectId, WorkerId};
 use crate::logs::LogLine;
 use crate::outbound::HostPattern;
 use crate::runs::executors::{SandboxBlock, Swarm, Work};
@@ -54,6 +55,22 @@ pub(crate) enum Place {
     Here,
     /// Behind an orchestrator: its jobs are signed.
     Away,
+}
+
+/// A claim that is live now.
+pub(crate) struct Live {
+    pub(crate) held: Arc<Held>,
+    /// Whose job it is.
+    pub(crate) project: ProjectId,
+    /// When its lease ends.
+    pub(crate) until: Timestamp,
+}
+
+/// A job that has just ended by a report; a report that came again ends nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// Whose job it was.
+    pub project: ProjectId,
 }
 
 /// The desk.
@@ -305,14 +322,17 @@ impl Desk {
         Ok(self.parts.claims.keep(held))
     }
 
-    /// A claim that must be live for a read, and when its lease ends.
-    pub(crate) async fn live(&self, claim: &Claim) -> Result<(Arc<Held>, crate::clock::Timestamp)> {
+    /// A claim that must be live for a read.
+    pub(crate) async fn live(&self, claim: &Claim) -> Result<Live> {
         let held = self.held(claim).await?;
         let now = self.parts.clock.now();
-        match self.parts.store.job(claim.job).await?.map(|job| job.phase) {
-            Some(JobPhase::Claimed { token, lease_until, .. }) if token == held.token && lease_until > now => {
-                Ok((held, lease_until))
-            }
+        let row = self.parts.store.job(claim.job).await?.ok_or_else(stale_claim)?;
+        match row.phase {
+            JobPhase::Claimed { token, lease_until, .. } if token == held.token && lease_until > now => Ok(Live {
+                held,
+                project: row.project,
+                until: lease_until,
+            }),
             _ => Err(stale_claim()),
         }
     }
@@ -438,7 +458,7 @@ impl Desk {
 
     /// Keeps a file.
     pub(crate) async fn artifact(&self, claim: &Claim, upload: Upload, bytes: ByteStream) -> Result<()> {
-        let (held, _) = self.live(claim).await?;
+        let Live { held, .. } = self.live(claim).await?;
         let stage = u32::try_from(held.stage).unwrap_or(u32::MAX);
         let substage = &held.decided.substage;
         let there = self.parts.store.artifacts(Scope::Org, held.run).await?;
@@ -503,12 +523,13 @@ impl Desk {
         Ok((bundle, key))
     }
 
-    /// The job is over.
-    pub(crate) async fn finish(&self, claim: &Claim, report: &Report) -> Result<()> {
+    /// The job is over; none when it was before, by the same report.
+    pub(crate) async fn finish(&self, claim: &Claim, report: &Report) -> Result<Option<Finished>> {
         let held = match self.held(claim).await {
             Ok(held) => held,
             Err(stale @ Error::Conflict { .. }) => {
-                return self.finished_before(claim, report).await.unwrap_or(Err(stale));
+                let before = self.finished_before(claim, report).await.unwrap_or(Err(stale));
+                return before.map(|()| None);
             }
             Err(error) => return Err(error),
         };
@@ -544,7 +565,7 @@ impl Desk {
         if over {
             self.forget(claim);
         }
-        finished
+        finished.map(|()| Some(Finished { project: row.project }))
     }
 }
 

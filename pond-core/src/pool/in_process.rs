@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::desk::{Desk, Place, Taker};
+use super::desk::{Desk, Live, Place, Taker};
 use super::{Claim, MAX_CLAIMS, MAX_WAIT, SWEEP};
 use crate::artifacts::ByteStream;
 use crate::dispatch::{
@@ -144,17 +144,17 @@ impl WorkerLink for InProcessLink {
     }
 
     async fn seal(&self, claim: &Claim) -> Result<Grant> {
-        let (held, _) = self.desk.live(claim).await?;
+        let Live { held, .. } = self.desk.live(claim).await?;
         self.desk.grant(&held).await
     }
 
     async fn bundle(&self, claim: &Claim) -> Result<ByteStream> {
-        let (held, _) = self.desk.live(claim).await?;
+        let Live { held, .. } = self.desk.live(claim).await?;
         let (bundle, key) = self.desk.bundle(&held).await?;
         Ok(key.open(self.parts().blobs.get(&bundle.key, None).await?))
     }
 
     async fn finish(&self, claim: &Claim, report: Report) -> Result<()> {
-        self.desk.finish(claim, &report).await
+        self.desk.finish(claim, &report).await.map(drop)
     }
 }

@@ -26,6 +26,7 @@ use std::time::Duration;
 pub(crate) use bindings::Bindings;
 pub use bundle_token::job_of_bundle_token;
 pub(crate) use claims::Claims;
+pub use desk::Finished;
 pub(crate) use handout::sealed;
 pub use in_process::InProcessLink;
 pub use job::{Claim, ClaimToken, ClaimedJob, JobEnd, JobEvent, JobPhase, JobRow, JobStatus, NewJob};
@@ -37,7 +38,7 @@ pub use presence::{Missing, WorkerView};
 pub use record::{Admits, Code, EnrolledWorker, Orchestrator, WorkerKeys, WorkerSeen};
 pub use remote::{
     OfferedBundle, RedeemedBundle, Remote, RemoteBeat, RemoteLease, RemotePoll, RemotePolled, RemoteSnapshot, Room,
-    SignedBox, SnapshotAnswer,
+    SealedCredential, SignedBox, SnapshotAnswer,
 };
 pub(crate) use roster::Rosters;
 pub use service::{Enrolment, NewCode, OrchestratorView, Pool};

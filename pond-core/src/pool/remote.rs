@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::bindings::{Behind, Binding, CANCEL, Workers};
 use super::bundle_token::{self, Judged};
 use super::claims::Held;
-use super::desk::{Desk, Place, Taker};
+use super::desk::{Desk, Finished, Live, Place, Taker};
 use super::roster::Roster;
 use super::{Claim, EnrolledWorker, MAX_CLAIMS, MAX_WAIT, Orchestrator, SWEEP, WorkerSeen};
 use crate::artifacts::ByteStream;
@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::dispatch::{Beat, BeatAnswer, Chunk, Report, SignedCommand, Telemetry, Upload, sign_box};
 use crate::engine::{Parts, Takeover, reclaim_or_tell, stale_claim};
 use crate::error::{Conflict, Denial, Error, Result};
-use crate::id::{BootId, JobId, OrchestratorId, WorkerId};
+use crate::id::{BootId, JobId, OrchestratorId, ProjectId, WorkerId};
 use crate::sealing::{BoxPlace, Purpose, SealedBox};
 use crate::secret::Secret;
 use crate::usage::{Amounts, Granted};
@@ -115,11 +115,28 @@ pub struct SignedBox {
     pub signature: Value,
 }
 
+/// The secrets of a job, and what is known of them beside their values.
+#[derive(Debug)]
+pub struct SealedCredential {
+    /// The secrets, sealed to the worker.
+    pub sealed: SignedBox,
+    /// The worker.
+    pub worker: WorkerId,
+    /// Whose job it is for.
+    pub project: ProjectId,
+    /// The credential; none for a job without one.
+    pub credential: Option<String>,
+    /// The secrets in the box, by name.
+    pub secrets: Vec<String>,
+}
+
 /// A bundle for one claim.
 #[derive(Debug)]
 pub struct RedeemedBundle {
     /// Its key, sealed to the worker.
     pub key: SignedBox,
+    /// Whose job it is for.
+    pub project: ProjectId,
     /// When the lease ends, and with it the access.
     pub until: Timestamp,
 }
@@ -487,7 +504,7 @@ impl Remote {
         self.own_claim(claim, held).await
     }
 
-    async fn live(&self, claim: &Claim) -> Result<(Arc<Held>, Timestamp)> {
+    async fn live(&self, claim: &Claim) -> Result<Live> {
         self.held(claim).await?;
         self.desk.live(claim).await
     }
@@ -551,12 +568,19 @@ impl Remote {
         self.desk.artifact(claim, upload, bytes).await
     }
 
-    /// The job is over.
+    /// The job is over; none when it was before, by the same report.
     ///
     /// # Errors
     /// [`Conflict::StaleClaim`]; [`Conflict::AlreadyTerminal`] when it ended in another way.
-    pub async fn finish(&self, claim: &Claim, report: &Report) -> Result<()> {
-        self.held(claim).await?;
+    pub async fn finish(&self, claim: &Claim, report: &Report) -> Result<Option<Finished>> {
+        let held = self.desk.held(claim).await;
+        let is_over = held.is_err();
+        match self.own_claim(claim, held).await {
+            Ok(_) => {}
+            // It may be over by this very report, which is known when it comes again.
+            Err(Error::Conflict { .. }) if is_over => {}
+            Err(error) => return Err(error),
+        }
         let finished = self.desk.finish(claim, report).await;
         self.binding.over(claim.job);
         finished
@@ -566,14 +590,22 @@ impl Remote {
     ///
     /// # Errors
     /// [`Conflict::StaleClaim`]; [`Conflict::WorkerNotPinned`].
-    pub async fn seal(&self, claim: &Claim) -> Result<SignedBox> {
-        let (held, _) = self.live(claim).await?;
+    pub async fn seal(&self, claim: &Claim) -> Result<SealedCredential> {
+        let Live { held, project, .. } = self.live(claim).await?;
         let grant = self.desk.grant(&held).await?;
-        let names: Vec<&String> = grant.secrets.keys().collect();
+        let names: Vec<String> = grant.secrets.keys().cloned().collect();
         let mut env: BTreeMap<&str, &str> = grant.env.iter().map(|(name, value)| (&**name, &**value)).collect();
         env.extend(grant.secrets.iter().map(|(name, secret)| (&**name, secret.expose())));
         let clear = zeroize::Zeroizing::new(json!({"env": env, "secrets": names}).to_string());
-        self.seal_for(&held, Purpose::Credential, clear.as_bytes()).await
+        let sealed = self.seal_for(&held, Purpose::Credential, clear.as_bytes()).await?;
+        let asked = held.decided.credential.as_ref();
+        Ok(SealedCredential {
+            sealed,
+            worker: held.worker,
+            project,
+            credential: asked.map(|(asked, _)| asked.name.clone()),
+            secrets: names,
+        })
     }
 
     async fn seal_for(&self, held: &Held, purpose: Purpose, clear: &[u8]) -> Result<SignedBox> {
@@ -604,7 +636,7 @@ impl Remote {
     /// # Errors
     /// [`Conflict::StaleClaim`]; [`Error::NotFound`] when it has none.
     pub async fn bundle_token(&self, claim: &Claim) -> Result<OfferedBundle> {
-        let (held, _) = self.live(claim).await?;
+        let Live { held, .. } = self.live(claim).await?;
         let (bundle, _) = self.desk.bundle(&held).await?;
         Ok(OfferedBundle {
             token: bundle_token::make(&self.parts().keys.bundle_tokens, held.job, held.token),
@@ -618,7 +650,7 @@ impl Remote {
     /// # Errors
     /// [`Conflict::TokenUsed`] when the token is of another claim; [`Conflict::StaleClaim`].
     pub async fn redeem(&self, claim: &Claim, token: &Secret, worker: WorkerId) -> Result<RedeemedBundle> {
-        let (held, until) = self.live(claim).await?;
+        let Live { held, project, until } = self.live(claim).await?;
         if worker != held.worker {
             return Err(Error::Forbidden(Denial::ForeignWorker));
         }
@@ -634,7 +666,7 @@ impl Remote {
         }
         let (_, key) = self.desk.bundle(&held).await?;
         let key = self.seal_for(&held, Purpose::Bundle, key.expose()).await?;
-        Ok(RedeemedBundle { key, until })
+        Ok(RedeemedBundle { key, project, until })
     }
 
     /// The sealed sources of a job: its size, and the bytes of a range.
@@ -642,7 +674,7 @@ impl Remote {
     /// # Errors
     /// [`Conflict::StaleClaim`].
     pub async fn bundle_size(&self, claim: &Claim) -> Result<(u64, String)> {
-        let (held, _) = self.live(claim).await?;
+        let Live { held, .. } = self.live(claim).await?;
         let (bundle, _) = self.desk.bundle(&held).await?;
         Ok((bundle.size, bundle.sha256))
     }
@@ -652,12 +684,12 @@ impl Remote {
     /// # Errors
     /// [`Conflict::StaleClaim`].
     pub async fn bundle_bytes(&self, claim: &Claim, range: Option<std::ops::Range<u64>>) -> Result<ByteStream> {
-        let (held, _) = self.live(claim).await?;
+        let Live { held, .. } = self.live(claim).await?;
         let (bundle, _) = self.desk.bundle(&held).await?;
         Ok(self.parts().blobs.get(&bundle.key, range).await?)
     }
 
-    /// A worker would not start or obey something that came for this claim: the attempt is over.
+    /// The orchestrator's id.
     pub fn id(&self) -> OrchestratorId {
         self.id
     }

@@ -1,5 +1,6 @@
-//! Failed tries by address: codes are not guessed by asking often. Only failures count, so that whoever has a good code is let in
-//! however often others behind another address have failed.
+//! Failed tries by address, for the engine and for orchestrators: codes are not guessed by asking often. Only failures count, so
+//! that whoever has a good code is let in however often others behind another address have failed, and many with good codes
+//! may come from one address at once.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

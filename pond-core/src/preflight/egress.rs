@@ -48,19 +48,15 @@ fn narrowed(block: &SandboxBlock, subject: &Subject<'_>) -> Option<(String, &'st
         &[],
     );
     let beyond: Vec<&str> = policy.narrowed().iter().map(HostPattern::as_str).collect();
-    if !beyond.is_empty() {
-        let message = format!(
-            "allow_hosts goes beyond the egress rules in scope; dropped: {}",
-            beyond.join(", ")
-        );
-        return Some((
-            message,
-            "Have an admin allow them (pond egress set HOST), or take them out of executor.sandbox.allow_hosts.",
-        ));
+    if beyond.is_empty() {
+        return None;
     }
-    // Until the proxy is there every host is dropped, and saying less would be a promise.
+    let message = format!(
+        "allow_hosts goes beyond the egress rules in scope; dropped: {}",
+        beyond.join(", ")
+    );
     Some((
-        "allow_hosts is dropped: this version lets a confined stage reach its model and nothing else".into(),
-        "Take executor.sandbox.allow_hosts out, or bring what the stage needs along with its sources.",
+        message,
+        "Have an admin allow them (pond egress set HOST), or take them out of executor.sandbox.allow_hosts.",
     ))
 }

@@ -1,10 +1,9 @@
-//! `secret_in_environment`, and `sandbox_invalid` for a secret that could not be rendered: where secrets would stand
-//! in clear.
+//! `secret_in_environment`: where secrets would stand in clear.
 
 use async_trait::async_trait;
 
 use super::{Check, Problem, Severity, Subject, of_stage, swarms};
-use crate::config::{Named, Placeholder, Provider};
+use crate::config::{Named, Placeholder};
 
 pub(super) struct Secrets;
 
@@ -44,38 +43,23 @@ impl Check for Secrets {
             let Named::Found(harness) = subject.effective.harness(swarm.harness.as_deref(), default) else {
                 continue;
             };
-            for placeholder in harness.record.placeholders() {
+            // A confined job gets a dummy or a sealed token in its place.
+            for placeholder in harness.record.placeholders().into_iter().filter(|_| !confined) {
                 let Placeholder::Secret(name) = placeholder else {
                     continue;
                 };
-                found.extend(rendered(stage, &name, confined));
+                let message = format!("the harness puts the real value of '{name}' into a file of the job");
+                let fix = "Use a confined profile, under which the agent gets a dummy or a sealed token.";
+                found.push(of_stage(
+                    stage,
+                    Severity::Warning,
+                    "secret_in_environment",
+                    &message,
+                    fix,
+                ));
             }
         }
     }
-}
-
-/// A secret in a template: under a confined profile only the brokered key has a stand-in so far.
-fn rendered(stage: &crate::workflow::Stage, name: &str, confined: bool) -> Option<Problem> {
-    let brokered = crate::config::PROVIDERS
-        .iter()
-        .any(|provider: &Provider| provider.keys.contains(&name));
-    if !confined {
-        let message = format!("the harness puts the real value of '{name}' into a file of the job");
-        let fix = "Use a confined profile, under which the agent gets a dummy.";
-        return Some(of_stage(
-            stage,
-            Severity::Warning,
-            "secret_in_environment",
-            &message,
-            fix,
-        ));
-    }
-    if brokered {
-        return None;
-    }
-    let message = format!("the harness asks for secret '{name}', which has no stand-in under a confined profile");
-    let fix = format!("Take {{{{SECRET:{name}}}}} out of the harness's files.");
-    Some(of_stage(stage, Severity::Error, "sandbox_invalid", &message, fix))
 }
 
 fn looks_like_key(value: &str) -> bool {

@@ -10,7 +10,7 @@ pub struct AuditEntry {
     pub id: u64,
     /// When it was written.
     pub ts: String,
-    /// Who did it: `service`, or `key:<id>`.
+    /// Who did it: `service`, `key:<id>`, `orchestrator:<id>` or `worker:<id>`.
     pub actor: String,
     /// What was done, such as `key.create`.
     pub action: String,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{audit, completions, credential, egress, harness, keys, model, project, run, variable};
+use super::{audit, completions, credential, egress, harness, keys, model, pool, project, run, variable};
 use crate::Secret;
 
 /// How to reach the server, and how to answer.
@@ -58,6 +58,8 @@ pub enum ClientVerb {
     Variable(Connected<variable::VariableArgs>),
     /// Projects
     Project(Connected<project::ProjectArgs>),
+    /// Orchestrators and workers: let them in, look, drain, revoke
+    Pool(Connected<pool::PoolArgs>),
     /// API keys of projects
     Keys(Connected<keys::KeysArgs>),
     /// Who changed what, and whether the log of it is whole
@@ -82,6 +84,7 @@ impl ClientVerb {
             Self::Variable(verb) => &verb.connection,
             Self::Project(verb) => &verb.connection,
             Self::Keys(verb) => &verb.connection,
+            Self::Pool(verb) => &verb.connection,
             Self::Audit(verb) => &verb.connection,
             Self::Completions(verb) => &verb.connection,
             Self::Whoami(connection) | Self::Version(connection) => connection,

@@ -18,6 +18,7 @@ mod harness;
 mod io;
 mod keys;
 mod model;
+mod pool;
 mod project;
 mod prompt;
 mod run;
@@ -60,6 +61,7 @@ async fn dispatch(verb: ClientVerb, program: Program, console: &mut Console) -> 
         ClientVerb::Variable(Connected { connection, args }) => variable::run(args, &connection, console).await,
         ClientVerb::Project(Connected { connection, args }) => project::run(args, &connection, console).await,
         ClientVerb::Keys(Connected { connection, args }) => keys::run(args, &connection, console).await,
+        ClientVerb::Pool(Connected { connection, args }) => pool::run(args, &connection, console).await,
         ClientVerb::Audit(Connected { connection, args }) => audit::run(args, &connection, console).await,
         ClientVerb::Whoami(connection) => whoami::whoami(&connection, console).await,
         ClientVerb::Completions(verb) => completions::run(&verb.args, program, console),

@@ -15,6 +15,7 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
+    pond_worker::refuse_core_dumps();
     let environment = program::environment();
     program::install(&environment, "info");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime: without threads there is no server");

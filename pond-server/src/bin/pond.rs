@@ -74,6 +74,9 @@ fn main() {
         exit(i32::from(refused.code()));
     }
     let environment = program::environment();
+    if !matches!(verb, Verb::Client(_)) {
+        pond_worker::refuse_core_dumps();
+    }
     let quiet = !matches!(verb, Verb::Up(_) | Verb::Server(_) | Verb::Swarm(_));
     program::install(&environment, if quiet { "error" } else { "info" });
     let runtime = tokio::runtime::Runtime::new().expect("a runtime: without threads there is nothing to do");

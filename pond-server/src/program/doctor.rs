@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pond_core::sandbox::{BackendKind, Enforcement};
-use pond_worker::sandbox::{Host, HostSettings, Means, open};
+use pond_worker::sandbox::{BackendSettings, Host, HostSettings, Means, open};
 use serde::Serialize;
 
 /// One thing that was looked at.
@@ -172,7 +172,7 @@ async fn backend() -> Finding {
 async fn probe() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let host = Host::open(HostSettings::new(folder.path().join("host"))).map_err(|error| error.to_string())?;
-    let sandbox = open(BackendKind::Bubblewrap, &host).map_err(|error| error.to_string())?;
+    let sandbox = open(BackendKind::Bubblewrap, &host, &BackendSettings::default());
     let probed = sandbox.probe().await.map_err(|error| error.to_string());
     host.close().map_err(|error| error.to_string())?;
     probed

@@ -1,4 +1,4 @@
-//! What happens around a write: one that carries a key is carried out once, and one of admin leaves a row in the audit log.
+//! What happens around a write: one that carries a key is carried out once, and one that matters leaves a row in the audit log.
 //!
 //! Such a write runs in a task of its own, to its end: a caller who goes away leaves neither a change without its row nor a
 //! key that nobody gives free.
@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use pond_core::Error;
 use pond_core::audit::Entry;
-use pond_core::id::ProjectId;
+use pond_core::id::{OrchestratorId, ProjectId, WorkerId};
 use pond_core::idempotency::{Content, Entered, Keeping, Kept, OnceKey, Repeatable};
 use pond_core::keys::Principal;
+use pond_core::pool::Remote;
 use serde_json::Value;
 
 use super::Endpoint;
-use crate::auth::Access;
 use crate::error::{Answer, Refusal};
 use crate::extract::whole_body;
 use crate::state::AppState;
@@ -29,9 +29,22 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Bytes of an answer to a creating request; far above what any of them has.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// What a handler says of the change that it made, as an extension of its answer. Names of fields and records, no values.
+/// Which answers of an endpoint leave a row in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// None.
+    Never,
+    /// Those of which the handler says something, whatever their status.
+    Told,
+    /// These, and every other one of success.
+    Always,
+}
+
+/// What a handler says of what it did, as an extension of its answer. Names of fields and records, no values.
 #[derive(Debug, Clone)]
 pub(super) struct Audited {
+    /// Who did it, where the token does not say.
+    pub(super) by: Option<String>,
     pub(super) action: String,
     pub(super) target: String,
     pub(super) project: Option<ProjectId>,
@@ -42,11 +55,18 @@ impl Audited {
     /// A change of this kind to a record of this name.
     pub(super) fn new(action: impl Into<String>, target: impl Into<String>) -> Self {
         Self {
+            by: None,
             action: action.into(),
             target: target.into(),
             project: None,
             changed: Vec::new(),
         }
+    }
+
+    /// Done by another one than who holds the token of the request.
+    pub(super) fn by(mut self, actor: impl Into<String>) -> Self {
+        self.by = Some(actor.into());
+        self
     }
 
     /// Of a project; none for the org.
@@ -65,16 +85,33 @@ impl Audited {
     }
 }
 
+/// As the audit log names an orchestrator.
+pub(super) fn orchestrator(id: OrchestratorId) -> String {
+    format!("orchestrator:{id}")
+}
+
+/// As the audit log names a worker.
+pub(super) fn worker(id: WorkerId) -> String {
+    format!("worker:{id}")
+}
+
 /// Carries a write out.
 pub(super) async fn carry_out(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let found = request.extensions();
-    let (Some(endpoint), Some(principal)) = (found.get::<Arc<Endpoint>>(), found.get::<Principal>()) else {
+    let Some(endpoint) = found.get::<Arc<Endpoint>>() else {
         return next.run(request).await;
+    };
+    let principal = found.get::<Principal>();
+    let actor = match (principal, found.get::<Remote>()) {
+        (Some(principal), _) => principal.actor(),
+        (None, Some(remote)) => orchestrator(remote.id()),
+        (None, None) => "nobody".into(),
     };
     let write = Write {
         state,
         endpoint: endpoint.clone(),
-        principal: principal.clone(),
+        principal: principal.cloned(),
+        actor,
         path: request.uri().path().to_owned(),
         request_id: found.get::<RequestId>().map(|id| id.0.clone()),
     };
@@ -86,7 +123,7 @@ pub(super) async fn carry_out(State(state): State<AppState>, request: Request, n
         Go::On(request, keeping) => (request, keeping),
         Go::Answered(answer) => return answer,
     };
-    if keeping.is_none() && !write.is_audited() {
+    if keeping.is_none() && write.endpoint.rows == Rows::Never {
         return next.run(request).await;
     }
     let carried = tokio::spawn(async move { write.run(request, next, keeping).await });
@@ -101,7 +138,9 @@ pub(super) async fn carry_out(State(state): State<AppState>, request: Request, n
 struct Write {
     state: AppState,
     endpoint: Arc<Endpoint>,
-    principal: Principal,
+    /// None where an orchestrator calls, or anyone may.
+    principal: Option<Principal>,
+    actor: String,
     path: String,
     request_id: Option<String>,
 }
@@ -112,20 +151,17 @@ enum Go {
 }
 
 impl Write {
-    fn is_audited(&self) -> bool {
-        self.endpoint.access == Access::Admin && self.endpoint.method != Method::GET
-    }
-
     /// Looks whether the request was carried out before.
     async fn enter(&self, request: Request) -> Answer<Go> {
-        let Some(key) = request.headers().get(KEY).filter(|_| self.endpoint.once.is_some()) else {
+        let key = request.headers().get(KEY).filter(|_| self.endpoint.once.is_some());
+        let Some((key, principal)) = key.zip(self.principal.as_ref()) else {
             return Ok(Go::On(request, None));
         };
         let key = OnceKey::new(key.to_str().unwrap_or_default())?;
         let (head, body) = whole_body(request).await?;
         let route = format!("{} {}", self.endpoint.method, self.path);
         let idempotency = self.state.pond().idempotency();
-        match idempotency.enter(self.principal.scope(), &route, &key, &body).await? {
+        match idempotency.enter(principal.scope(), &route, &key, &body).await? {
             Entered::First(keeping) => Ok(Go::On(Request::from_parts(head, Body::from(body)), Some(keeping))),
             Entered::UnderWay => Err(Refusal::UnderWay),
             Entered::Mismatch => Err(Refusal::OtherBody),
@@ -135,10 +171,11 @@ impl Write {
 
     async fn run(self, request: Request, next: Next, keeping: Option<Keeping>) -> Response {
         let answer = next.run(request).await;
-        let well = answer.status().is_success();
-        let audited = match well && self.is_audited() {
-            true => self.audit(answer.extensions().get().cloned()).await,
-            false => Ok(()),
+        let told = answer.extensions().get::<Audited>().cloned();
+        let audited = match (self.endpoint.rows, told) {
+            (Rows::Told | Rows::Always, Some(told)) => self.audit(told).await,
+            (Rows::Always, None) if answer.status().is_success() => self.audit(self.untold()).await,
+            _ => Ok(()),
         };
         let answer = match keeping {
             Some(keeping) => self.keep(keeping, answer).await,
@@ -151,13 +188,14 @@ impl Write {
     }
 
     /// A write whose handler says nothing is told by its address: none goes without a row.
-    async fn audit(&self, told: Option<Audited>) -> pond_core::Result<()> {
-        let told = told.unwrap_or_else(|| {
-            let action = format!("{} {}", self.endpoint.method, self.endpoint.path);
-            Audited::new(action, self.path.clone())
-        });
+    fn untold(&self) -> Audited {
+        let action = format!("{} {}", self.endpoint.method, self.endpoint.path);
+        Audited::new(action, self.path.clone())
+    }
+
+    async fn audit(&self, told: Audited) -> pond_core::Result<()> {
         let entry = Entry {
-            actor: self.principal.actor(),
+            actor: told.by.unwrap_or_else(|| self.actor.clone()),
             action: told.action,
             target: told.target,
             project: told.project,

@@ -21,7 +21,7 @@ use tower_http::map_request_body::MapRequestBodyLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::ToSchema;
 
-use super::carry::carry_out;
+use super::carry::{Rows, carry_out};
 use crate::auth::{Access, Need, admits, identify, orchestrator_token};
 use crate::error::Refusal;
 use crate::extract::{Param, Query, RunPath};
@@ -45,6 +45,8 @@ pub(crate) struct Endpoint {
     pub(crate) takes: Option<Shape>,
     /// Whether it creates, and so is carried out once for an `Idempotency-Key`; and what may be answered again.
     pub(crate) once: Option<Repeatable>,
+    /// Which of its answers leave a row in the audit log; of a write of admin, every one of success.
+    pub(crate) rows: Rows,
     pub(crate) status: u16,
     pub(crate) gives: Given,
     pub(crate) about: &'static str,
@@ -90,6 +92,12 @@ impl Endpoint {
     /// It creates something whose answer holds a secret that is shown once.
     pub(crate) fn creates_secret(&mut self) -> &mut Self {
         self.once = Some(Repeatable::IdAlone);
+        self
+    }
+
+    /// Though no admin calls it, it leaves rows in the audit log.
+    pub(crate) fn audited(&mut self, rows: Rows) -> &mut Self {
+        self.rows = rows;
         self
     }
 
@@ -154,6 +162,10 @@ impl Routes {
         access: Access,
         handler: MethodRouter<AppState>,
     ) -> &mut Endpoint {
+        let rows = match (access, &method) {
+            (Access::Admin, &Method::POST | &Method::DELETE) => Rows::Always,
+            _ => Rows::Never,
+        };
         let endpoint = Endpoint {
             method,
             path,
@@ -162,6 +174,7 @@ impl Routes {
             limit: LIMIT,
             takes: None,
             once: None,
+            rows,
             status: 204,
             gives: Given::Nothing,
             about: "",

@@ -20,6 +20,7 @@ use pond_sdk::api;
 use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
 
+use self::carry::Rows;
 pub(crate) use self::endpoint::{Endpoint, Given, Routes};
 use crate::auth::Access::{Admin, Caller, Metrics, Open, Orchestrator, ReadRun, ReadRuns, WriteRun, WriteRuns};
 use crate::error::Refusal;
@@ -104,20 +105,20 @@ fn table() -> Routes {
     r.post("/v1/admin/pool/workers/{id}/drain", Admin, pool::drain).takes::<api::Drain>().gives::<api::Worker>(200).about("Keeps new jobs from a worker, or lets it have them again");
     r.delete("/v1/admin/pool/workers/{id}", Admin, pool::remove_worker).about("Takes a worker out; its jobs wait again");
     // The pool, for orchestrators
-    r.post("/v1/orch/pair", Open, pool::pair).takes::<api::Pair>().gives::<api::Paired>(201).about("Pairs an orchestrator by its code");
+    r.post("/v1/orch/pair", Open, pool::pair).takes::<api::Pair>().gives::<api::Paired>(201).audited(Rows::Always).about("Pairs an orchestrator by its code");
     r.get("/v1/orch/whoami", Orchestrator, pool::whoami).gives::<api::OrchWhoami>(200).about("Shows an orchestrator to itself");
     r.post("/v1/orch/poll", Orchestrator, pool::poll).takes::<api::OrchPoll>().gives::<api::OrchPolled>(200).about("Waits for jobs and commands; a newer poll ends an older one at once");
     r.post("/v1/orch/heartbeats", Orchestrator, pool::heartbeats).takes::<api::Heartbeats>().gives::<api::Leases>(200).about("Renews leases");
     r.post("/v1/orch/workers/snapshot", Orchestrator, pool::snapshot).takes::<api::Snapshot>().gives::<api::SnapshotTaken>(200).about("Tells which workers are connected, as changes of a known list");
-    r.post("/v1/orch/enrollment/consume", Orchestrator, pool::consume).takes::<api::Enroll>().gives::<api::Enrolled>(200).about("Lets a worker in by its code, and pins its keys");
-    r.post("/v1/orch/jobs/{id}/state", Orchestrator, pool::state).takes::<api::JobState>().gives::<api::Acknowledged>(200).about("Tells how a job stands");
+    r.post("/v1/orch/enrollment/consume", Orchestrator, pool::consume).takes::<api::Enroll>().gives::<api::Enrolled>(200).audited(Rows::Always).about("Lets a worker in by its code, and pins its keys");
+    r.post("/v1/orch/jobs/{id}/state", Orchestrator, pool::state).takes::<api::JobState>().gives::<api::Acknowledged>(200).audited(Rows::Told).about("Tells how a job stands");
     r.post("/v1/orch/jobs/{id}/chunk", Orchestrator, pool::chunk).takes::<api::LogChunk>().up_to(CHUNK).gives::<api::Acknowledged>(200).about("Adds log lines of a job");
     r.post("/v1/orch/jobs/{id}/budget", Orchestrator, pool::budget).takes::<api::DrawBudget>().gives::<api::DrawnBudget>(200).about("Draws a slice of the budgets of a job's run and stage");
     r.post("/v1/orch/jobs/{id}/telemetry", Orchestrator, pool::telemetry).takes::<api::TelemetryBatch>().gives::<api::Acknowledged>(200).about("Tells of model calls; an event that was told before is ignored");
     r.post("/v1/orch/jobs/{id}/artifacts", Orchestrator, pool::artifact).query(pool::ARTIFACT).gives::<api::Acknowledged>(200).about("Keeps a file of a job: raw bytes with X-Content-SHA256");
-    r.post("/v1/orch/seal", Orchestrator, pool::seal).takes::<api::OfJob>().gives::<api::SealedBox>(200).about("Seals a job's secrets to its worker");
+    r.post("/v1/orch/seal", Orchestrator, pool::seal).takes::<api::OfJob>().gives::<api::SealedBox>(200).audited(Rows::Always).about("Seals a job's secrets to its worker");
     r.post("/v1/orch/bundle/token", Orchestrator, pool::bundle_token).takes::<api::OfJob>().gives::<api::BundleToken>(200).about("Offers the sources of a job");
-    r.post("/v1/orch/bundle/redeem", Orchestrator, pool::redeem).takes::<api::RedeemBundle>().gives::<api::RedeemedBundle>(200).about("Seals the key of a job's sources to its worker");
+    r.post("/v1/orch/bundle/redeem", Orchestrator, pool::redeem).takes::<api::RedeemBundle>().gives::<api::RedeemedBundle>(200).audited(Rows::Always).about("Seals the key of a job's sources to its worker");
     r.get("/v1/orch/bundles/{id}", Orchestrator, pool::bundle).streams("application/octet-stream").about("Reads the sealed sources of a job, or a range of them");
     // The server itself
     r.get("/v1/whoami", Caller, whoami::whoami).gives::<api::Whoami>(200).about("Shows who the token belongs to");

@@ -5,6 +5,7 @@ use std::path::Path;
 use pond_core::EngineSettings;
 use pond_core::outbound::{AllowPrivate, Purpose};
 use pond_worker::egress::EgressDefaults;
+use pond_worker::sandbox::{BackendSettings, DockerSettings};
 use pond_worker::work::WorkerSettings;
 
 use super::Role;
@@ -24,6 +25,7 @@ pub struct PoolSettings {
     pub egress_defaults: EgressDefaults,
     /// Whether jobs of profile `none` are taken.
     pub allow_unconfined: bool,
+    docker: DockerSettings,
     dialer: pond_worker::net::DialerSettings,
     bundle: pond_core::sources::Limits,
 }
@@ -44,6 +46,13 @@ pub(super) fn read(
         reader.bad("POND_EGRESS_DEFAULTS", bad.to_string());
         None
     });
+    let usual = DockerSettings::default();
+    let docker = DockerSettings {
+        host: reader.text("DOCKER_HOST").map_or(usual.host, str::to_owned),
+        image: reader.text("POND_DOCKER_IMAGE").map(str::to_owned),
+        // A worker of its own may be told to.
+        pull: false,
+    };
     on.then(|| PoolSettings {
         concurrency: u32::try_from(concurrency).unwrap_or(1),
         model_allow_private,
@@ -51,6 +60,7 @@ pub(super) fn read(
         egress_defaults: set.unwrap_or_else(|| EgressDefaults::find(reader.environment(), Path::new("/"))),
         // A switch of its own, and not of the environment.
         allow_unconfined: false,
+        docker,
         dialer: sources.dialer.clone(),
         bundle: engine.source_caps.bundle(),
     })
@@ -59,10 +69,11 @@ pub(super) fn read(
 /// A list of private places for one purpose.
 fn private(reader: &mut Reader<'_>, variable: &str, purpose: Purpose) -> AllowPrivate {
     let list = reader.text(variable).map(|text| AllowPrivate::parse_for(purpose, text));
-    list.transpose().map(Option::unwrap_or_default).unwrap_or_else(|bad| {
+    let bad = |bad: pond_core::outbound::BadEntry| {
         reader.bad(variable, bad.to_string());
         AllowPrivate::default()
-    })
+    };
+    list.transpose().map_or_else(bad, Option::unwrap_or_default)
 }
 
 impl PoolSettings {
@@ -71,6 +82,10 @@ impl PoolSettings {
         WorkerSettings {
             name: "embedded".into(),
             concurrency: self.concurrency,
+            backends: BackendSettings {
+                docker: self.docker.clone(),
+                ..BackendSettings::default()
+            },
             allow_unconfined: self.allow_unconfined,
             model_allow_private: self.model_allow_private.clone(),
             egress_allow_private: self.egress_allow_private.clone(),

@@ -133,7 +133,7 @@ pub struct WorkerArgs {
     /// A file with the enrolment code; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub enroll_code_file: Option<PathBuf>,
-    /// Name of the worker, for people; the host's name
+    /// Name of the worker, for people; the one that its code suggests
     #[arg(long)]
     pub name: Option<String>,
     /// Its tags, with commas; those of the code

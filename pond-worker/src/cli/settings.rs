@@ -14,6 +14,7 @@ use crate::egress::EgressDefaults;
 use crate::link::peer::Tls;
 use crate::net::{DialerSettings, read_ca_file};
 use crate::orchestrator::TrustedProxies;
+use crate::sandbox::{BackendSettings, DockerSettings};
 
 /// An environment.
 pub type Environment = BTreeMap<String, String>;
@@ -119,6 +120,20 @@ impl Settings<'_> {
         }
     }
 
+    /// How sandboxes are made: the engine by the variable that every Docker client reads.
+    pub(super) fn backends(&self, pull: bool) -> BackendSettings {
+        let usual = DockerSettings::default();
+        let docker = DockerSettings {
+            host: self.text("DOCKER_HOST").map_or(usual.host, str::to_owned),
+            image: self.text("POND_DOCKER_IMAGE").map(str::to_owned),
+            pull,
+        };
+        BackendSettings {
+            docker,
+            ..BackendSettings::default()
+        }
+    }
+
     /// What the sources of one job may hold.
     pub(super) fn bundle(&self) -> Result<Limits, Bad> {
         let usual = Caps::default().bundle();
@@ -203,6 +218,20 @@ mod tests {
         bad("POND_EGRESS_DEFAULTS", "https://sekret");
         bad("POND_BUNDLE_MAX_BYTES", "0");
         bad("POND_POOL_SECRET_FILE", "/none/sekret");
+    }
+
+    #[test]
+    fn the_engine_is_where_every_docker_client_looks() {
+        let set = Environment::from([
+            ("DOCKER_HOST".to_owned(), "unix:///run/user/1000/docker.sock".to_owned()),
+            ("POND_DOCKER_IMAGE".to_owned(), "debian:12".to_owned()),
+        ]);
+        let docker = Settings(&set).backends(true).docker;
+        assert_eq!(docker.host, "unix:///run/user/1000/docker.sock");
+        assert!(docker.image.as_deref() == Some("debian:12") && docker.pull);
+        let docker = Settings(&Environment::new()).backends(false).docker;
+        assert_eq!(docker.host, "unix:///var/run/docker.sock");
+        assert!(docker.image.is_none() && !docker.pull);
     }
 
     #[test]

@@ -30,6 +30,8 @@ struct Start {
     url: PeerUrl,
     network: DialerSettings,
     code: Option<Secret>,
+    /// Empty: the one that its code suggests.
+    name: String,
     tags: Option<Vec<String>>,
     capabilities: Option<Vec<String>>,
     settings: WorkerSettings,
@@ -60,19 +62,14 @@ fn read(args: WorkerArgs, environment: &Environment) -> Result<Start, Bad> {
     let settings = Settings(environment);
     let tls = settings.tls(args.insecure_no_tls)?;
     let url = PeerUrl::parse(&args.orchestrator, tls).map_err(|bad| Bad::of("--orchestrator", bad))?;
-    if args.pull {
-        return Err(Bad::of(
-            "--pull",
-            "is for the docker backend, which this version does not have",
-        ));
-    }
     let code = secret_of(args.enroll_code, "--enroll-code", args.enroll_code_file.as_deref())?;
     let network = settings.network()?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let worker = WorkerSettings {
-        name: args.name.unwrap_or_else(host_name),
+        name: args.name.clone().unwrap_or_else(host_name),
         concurrency: args.concurrency.unwrap_or_else(|| u32::try_from(cores).unwrap_or(1)),
         uid_range: Some(args.uid_range),
+        backends: settings.backends(args.pull),
         allow_unconfined: args.allow_unconfined,
         model_allow_private: settings.model_allow_private()?,
         egress_allow_private: settings.egress_allow_private()?,
@@ -86,6 +83,7 @@ fn read(args: WorkerArgs, environment: &Environment) -> Result<Start, Bad> {
         url,
         network,
         code,
+        name: args.name.unwrap_or_default(),
         tags: args.tags,
         capabilities: args.capabilities,
         settings: worker,
@@ -103,6 +101,7 @@ async fn run(start: Start, stop: &CancellationToken) -> Exit {
         url,
         network,
         code,
+        name,
         tags,
         capabilities,
         mut settings,
@@ -134,7 +133,7 @@ async fn run(start: Start, stop: &CancellationToken) -> Exit {
         };
         let request = EnrollRequest {
             code,
-            name: settings.name.clone(),
+            name,
             tags,
             capabilities,
         };
@@ -204,7 +203,7 @@ fn withheld(info: &WorkerInfo, standing: &Standing) -> WorkerInfo {
         } else if capability.starts_with("sandbox.") && !info.capabilities.contains(capability) {
             let why = match capability.as_str() {
                 "sandbox.none" => "the worker was started without --allow-unconfined",
-                _ => "this version has no such backend",
+                _ => "there is no such backend",
             };
             problems.insert(capability.clone(), why.to_owned());
         }

@@ -9,6 +9,7 @@
 //! Hosts that carry secrets are handed to an [`Intercept`], which opens their TLS.
 
 mod body;
+mod ca;
 mod client;
 mod connection;
 mod defaults;
@@ -17,11 +18,21 @@ mod head;
 mod hello;
 mod intercept;
 mod judge;
+mod opened;
 mod record;
+mod sealing;
+mod secrets;
 mod serve;
+mod swap;
 mod traffic;
+mod trust;
 mod tunnel;
 
+pub use ca::{CaError, SandboxCa};
 pub use defaults::{BadDefaults, EgressDefaults};
 pub use intercept::{BoxedIo, Intercept, Io, Teller, Tunnel};
+pub use opened::Opener;
+pub use sealing::{Sealer, Sealing, SealingError};
+pub use secrets::{SealedSecret, SealedSecrets};
 pub use serve::{Parts, Proxy, ProxyHandle};
+pub use trust::{AUTHORITY, BUNDLE, Laid, Trust, in_an_image, on_the_host, variables};

@@ -17,7 +17,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
 
-use crate::net::{Body, BoxError, Dialer, DialerSettings, HttpClient, Protocols, SetupError, client, full_body};
+use crate::net::{
+    Body, BoxError, DialError, Dialer, DialerSettings, HttpClient, Protocols, SendError, SetupError, client, full_body,
+};
 
 /// Names the claim in every call about a job.
 pub const CLAIM_TOKEN: &str = "x-claim-token";
@@ -154,14 +156,19 @@ impl PeerError {
         matches!(self, Self::Refused(refusal) if refusal.status == 401 || (refusal.status == 403 && refusal.code == "forbidden"))
     }
 
-    /// The error with all that led to it, in one line.
+    /// The error with all that led to it, in one line, and what may mend it.
     pub fn told(&self) -> String {
         let mut text = self.to_string();
+        let mut distrusted = false;
         let mut cause = self.source();
         while let Some(inner) = cause {
             text.push_str(": ");
             text.push_str(&inner.to_string());
+            distrusted |= matches!(inner.downcast_ref(), Some(SendError::Dial(DialError::Tls { .. })));
             cause = inner.source();
+        }
+        if distrusted {
+            text.push_str("; where it goes by a CA of your own, POND_EXTRA_CA_FILE names its certificate");
         }
         text
     }

@@ -153,9 +153,16 @@ impl Mini<'_> {
         for turn in 1..=self.limits.turns {
             let answer = caller.call(self.wire, &self.request(&history)).await?;
             let reply = self.wire.reply(&answer).map_err(MiniError::BadAnswer)?;
+            if reply.calls.is_empty() && !reply.cut {
+                // It becomes the standard output, and so is read there.
+                return Ok(MiniEnd {
+                    text: reply.text,
+                    turns: turn,
+                });
+            }
             self.log_lines(&reply.text).await;
             if reply.calls.is_empty() {
-                return self.end(reply, turn);
+                return Err(MiniError::OutputCut(self.limits.output_tokens));
             }
             let results = self.carry_out(&toolbox, &reply).await?;
             history.extend(reply.history)?;
@@ -171,16 +178,6 @@ impl Mini<'_> {
             history: &history.items,
             tools: &self.tools,
             output_tokens: self.limits.output_tokens,
-        })
-    }
-
-    fn end(&self, reply: Reply, turns: u32) -> Result<MiniEnd, MiniError> {
-        if reply.cut {
-            return Err(MiniError::OutputCut(self.limits.output_tokens));
-        }
-        Ok(MiniEnd {
-            text: reply.text,
-            turns,
         })
     }
 

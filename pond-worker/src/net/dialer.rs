@@ -108,6 +108,7 @@ pub struct Dialer(Arc<Parts>);
 struct Parts {
     resolver: Arc<dyn Resolve>,
     allow: AllowPrivate,
+    extra_ca: Vec<CertificateDer<'static>>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
 }
@@ -136,6 +137,7 @@ impl Dialer {
         Ok(Self(Arc::new(Parts {
             resolver,
             allow,
+            extra_ca,
             http1: Arc::new(http1),
             http2: Arc::new(http2),
         })))
@@ -144,6 +146,16 @@ impl Dialer {
     /// The exceptions it was built with.
     pub fn allow(&self) -> &AllowPrivate {
         &self.0.allow
+    }
+
+    /// The CA certificates it trusts beside the system's.
+    pub fn extra_ca(&self) -> &[CertificateDer<'static>] {
+        &self.0.extra_ca
+    }
+
+    /// Whom its TLS trusts, for what does its own handshake over [`Self::connect`].
+    pub fn trust(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0.http1)
     }
 
     /// The addresses to dial for this place. If the rule refuses any that the host has, there are none.

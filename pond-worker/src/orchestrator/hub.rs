@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use pond_core::clock::{Clock, Timestamp};
 use pond_core::entropy::Entropy;
 use pond_core::id::{JobId, OrchestratorId, WorkerId};
+use pond_core::pool::Tries;
 use pond_core::secret::Secret;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
@@ -14,7 +15,6 @@ use super::address::TrustedProxies;
 use super::beats::Beat;
 use super::roster::Roster;
 use super::tokens::Tokens;
-use super::tries::Tries;
 use crate::link::Skew;
 use crate::link::peer::Peer;
 
@@ -39,16 +39,12 @@ pub(super) struct Hub {
     /// The engine refuses our token.
     pub(super) shut_out: CancellationToken,
     pub(super) roster: Mutex<Roster>,
-    pub(super) tries: Mutex<Tries>,
+    pub(super) tries: Tries,
 }
 
 impl Hub {
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().expect("no holder of this lock panics")
-    }
-
-    pub(super) fn tries(&self) -> MutexGuard<'_, Tries> {
-        self.tries.lock().expect("no holder of this lock panics")
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -17,7 +17,6 @@ mod seat;
 mod serve;
 mod state_dir;
 mod tokens;
-mod tries;
 mod upstream;
 
 pub use address::TrustedProxies;

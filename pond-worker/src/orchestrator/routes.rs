@@ -130,8 +130,10 @@ async fn enroll(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<api::Enrolled>, Refusal> {
-    let (from, began) = (hub.proxies.client(peer.ip(), &headers), hub.now());
-    hub.tries().begin(from, began).map_err(Refusal::Tries)?;
+    let from = hub.proxies.client(peer.ip(), &headers);
+    if let Some(wait) = hub.tries.wait(from, hub.now()) {
+        return Err(Refusal::Tries(wait));
+    }
     let enroll: api::Enroll = typed(body).await?;
     let ask = Ask {
         path: "/v1/orch/enrollment/consume",
@@ -141,12 +143,11 @@ async fn enroll(
     let answer: Result<api::Enrolled, _> = hub.engine.post(ask, &enroll).await;
     let mut enrolled = answer.map_err(|error| {
         let refusal = Refusal::from(error);
-        if refusal == Refusal::Unavailable {
-            hub.tries().forgive(from, began);
+        if refusal != Refusal::Unavailable {
+            hub.tries.failed(from, hub.now());
         }
         refusal
     })?;
-    hub.tries().forgive(from, began);
     let worker = enrolled.worker_id.parse().map_err(|_| Refusal::Internal)?;
     let token = hub.tokens.mint(worker, &*hub.entropy).map_err(|error| {
         tracing::error!(%error, "a worker's token could not be written down");

@@ -99,6 +99,7 @@ impl WorkFolder {
             };
             private(&folder.output())?;
             private(&folder.scratch())?;
+            private(&folder.trust())?;
             Ok(folder)
         })
         .await
@@ -117,6 +118,11 @@ impl WorkFolder {
     /// For the worker alone.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.path.join("scratch")
+    }
+
+    /// Where the certificates lie that the job trusts.
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.path.join("trust")
     }
 
     /// The name of the broker's socket, for this process.

@@ -1,17 +1,21 @@
 //! How a job is launched: arguments, files of its home folder, environment and input, out of templates and secrets.
 //!
-//! Under a confined profile no secret is among them: the brokered key is a dummy, and the base URL is the broker's.
+//! Under a confined profile no secret is among them: the brokered key is a dummy, the base URL is the broker's, and every
+//! other secret is a sealed token.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pond_core::config::presets::MINI;
 use pond_core::dispatch::{Grant, Job, JobModel, Rendering, render};
+use pond_core::egress::{SealedRule, SealedToken};
+use pond_core::entropy::Entropy;
 use pond_core::runs::{Failure, FailureCode};
 use pond_core::sandbox::{Exec, HomeFile};
 use pond_core::secret::Secret;
 
 use crate::broker::{self, ClientBase, Feature, Provider, provider};
+use crate::egress::SealedSecret;
 
 /// Whether a name of a setting is a provider's address.
 fn is_base_url(name: &str) -> bool {
@@ -48,8 +52,32 @@ pub(crate) struct Inside {
     pub(crate) output: String,
     /// The broker's origin; none when the job has no broker there.
     pub(crate) broker: Option<String>,
+    /// What stands for secrets, by their names.
+    pub(crate) tokens: BTreeMap<String, SealedToken>,
     /// What leads to the network, and says whom to trust there; nothing of the job's own comes before it.
     pub(crate) network: BTreeMap<String, String>,
+}
+
+/// Seals what a confined job may not hold, but for the key that its broker has: a fresh token for each secret. One without a
+/// rule goes nowhere.
+pub(crate) fn seal(job: &Job, grant: &Grant, entropy: &dyn Entropy) -> Result<Vec<SealedSecret>, Failure> {
+    if !job.sandbox.profile.is_confined() {
+        return Ok(Vec::new());
+    }
+    let provider = job.model.as_ref().map(known).transpose()?;
+    let brokered = |name: &str| provider.is_some_and(|provider| provider.keys.iter().any(|(key, _)| *key == name));
+    let rule = |name: &str| {
+        let told = job.sealed.iter().find(|rule| rule.name == name);
+        told.cloned().unwrap_or_else(|| SealedRule {
+            name: name.to_owned(),
+            hosts: Vec::new(),
+            places: Vec::new(),
+        })
+    };
+    let secrets = grant.secrets.iter().filter(|(name, _)| !brokered(name));
+    Ok(secrets
+        .map(|(name, value)| SealedSecret::seal(entropy, rule(name), value.clone()))
+        .collect())
 }
 
 /// What the job's broker may do.
@@ -82,7 +110,7 @@ pub(crate) fn launch(job: &Job, grant: &Grant, inside: &Inside) -> Result<Launch
         Some(provider) if confined && provider.keys.iter().any(|(key, _)| *key == name) => {
             Some(provider.dummy_key.to_owned())
         }
-        _ if confined => None,
+        _ if confined => inside.tokens.get(name).map(|token| token.as_str().to_owned()),
         _ => grant.secrets.get(name).map(|secret| secret.expose().to_owned()),
     };
     let model = job.model.as_ref().map_or("", |model| model.model_id.as_str());
@@ -94,7 +122,7 @@ pub(crate) fn launch(job: &Job, grant: &Grant, inside: &Inside) -> Result<Launch
     };
     let mut prompted = false;
     let mut fill = |template: &str| {
-        let (text, has_prompt) = render(template, with).map_err(|name| unfilled(&name, confined))?;
+        let (text, has_prompt) = render(template, with).map_err(|name| unfilled(&name))?;
         prompted |= has_prompt;
         Ok::<_, Failure>(text)
     };
@@ -144,12 +172,8 @@ fn mini(job: &Job, argv: &[String], env: BTreeMap<String, Secret>) -> Result<Age
     })
 }
 
-fn unfilled(name: &str, confined: bool) -> Failure {
+fn unfilled(name: &str) -> Failure {
     let message = match name.strip_prefix("SECRET:") {
-        Some(secret) if confined => format!(
-            "a file of the harness holds {{{{{name}}}}}: under a confined profile only the brokered key may stand in a \
-             file; take {secret} out, or use profile none"
-        ),
         Some(secret) => {
             format!("a file of the harness holds {{{{{name}}}}}, and the credential has no secret {secret}")
         }
@@ -178,7 +202,11 @@ fn environment(
             set(name, value);
         }
     }
-    if !confined {
+    if confined {
+        for (name, token) in &inside.tokens {
+            set(name, token.as_str());
+        }
+    } else {
         for (name, value) in &grant.secrets {
             set(name, value.expose());
         }
@@ -209,6 +237,7 @@ mod tests {
 
     use pond_core::clock::Timestamp;
     use pond_core::config::HarnessFile;
+    use pond_core::entropy::SystemEntropy;
     use pond_core::id::{JobId, ProjectId, RunId, WorkerId};
     use pond_core::pool::ClaimToken;
     use pond_core::runs::executors::{SandboxBlock, Tier};
@@ -287,6 +316,7 @@ mod tests {
         Inside {
             output: "/output".into(),
             broker: broker.then(|| "http://127.0.0.1:1".to_owned()),
+            tokens: BTreeMap::new(),
             network: BTreeMap::from([("HTTP_PROXY".to_owned(), "http://127.0.0.1:2".to_owned())]),
         }
     }
@@ -304,15 +334,22 @@ mod tests {
     }
 
     #[test]
-    fn c17_86_a_confined_job_gets_the_dummy_and_no_other_secret() {
+    fn c17_86_a_confined_job_gets_the_dummy_and_tokens_for_the_other_secrets() {
         let confined = job(
             Profile::UntrustedCodeRead,
             &["x", "{{MODEL}}"],
-            &["{{SECRET:OPENROUTER_API_KEY}} {{BROKER_URL}}"],
+            &["{{SECRET:OPENROUTER_API_KEY}} {{BROKER_URL}} {{SECRET:OTHER}}"],
         );
-        let (exec, home) = program(launch(&confined, &grant(), &inside(true)).expect("launched"));
+        let sealed = seal(&confined, &grant(), &SystemEntropy).expect("sealed");
+        let again = seal(&confined, &grant(), &SystemEntropy).expect("sealed");
+        assert_eq!(sealed.len(), 1, "not the brokered key");
+        assert!(sealed[0].rule.places.is_empty() && sealed[0].token != again[0].token);
+        let mut inside = inside(true);
+        inside.tokens = BTreeMap::from([("OTHER".to_owned(), sealed[0].token.clone())]);
+        let token = sealed[0].token.as_str();
+        let (exec, home) = program(launch(&confined, &grant(), &inside).expect("launched"));
         let dummy = provider("openrouter").expect("known").dummy_key;
-        assert_eq!(home, [format!("{dummy} http://127.0.0.1:1")]);
+        assert_eq!(home, [format!("{dummy} http://127.0.0.1:1 {token}")]);
         let env: BTreeMap<&str, &str> = exec
             .env
             .iter()
@@ -324,14 +361,13 @@ mod tests {
             (env["VAR"], env["BASE"], env["POND_OUTPUT_DIR"]),
             ("1", "own", "/output")
         );
-        assert_eq!(env["HTTP_PROXY"], "http://127.0.0.1:2");
-        assert!(!env.contains_key("OTHER"));
+        assert_eq!((env["OTHER"], env["HTTP_PROXY"]), (token, "http://127.0.0.1:2"));
         assert_eq!(
             (exec.argv, exec.stdin),
             (vec!["x".into(), "m-1".into()], Bytes::from("do it"))
         );
-        let other = job(Profile::UntrustedCodeRead, &["x"], &["{{SECRET:OTHER}}"]);
-        let failure = launch(&other, &grant(), &inside(true)).expect_err("refused");
+        let other = job(Profile::UntrustedCodeRead, &["x"], &["{{SECRET:NONE}}"]);
+        let failure = launch(&other, &grant(), &inside).expect_err("refused");
         assert_eq!(failure.code, FailureCode::SandboxInvalid);
         assert!(!failure.message.contains("the-other-secret"));
     }

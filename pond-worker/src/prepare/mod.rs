@@ -6,5 +6,5 @@ mod removal;
 
 pub(crate) use folder::WorkFolder;
 pub use folder::remove_leftovers;
-pub(crate) use launch::{Agent, Inside, broker_grant, launch};
+pub(crate) use launch::{Agent, Inside, broker_grant, launch, seal};
 pub(crate) use removal::remove;

@@ -6,30 +6,23 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pond_core::sandbox::{Access, BackendKind, Limits, Mount, Profile, Running, Sandbox, SandboxError, Spec};
+use pond_core::sandbox::{Access, BackendKind, Limits, Profile, Running, Sandbox, SandboxError, Spec};
 
-use super::host::{Host, Identity};
-use super::live::{self, Confinement, Plan, View};
-use super::uid::UidLease;
-use super::{ownership, probe, seccomp};
+use super::guest::{self, HOME, INIT, PATH, SHM, TMP, USER};
+use super::host::Host;
+use super::launched::{self, Confinement, Plan};
+use super::live::{Inside, View};
+use super::{probe, seccomp};
 
 /// The uid and gid inside.
-const UID: &str = "1000";
-const USER: &str = "pond";
-const HOME: &str = "/home/pond";
-const TMP: &str = "/tmp";
-const INIT: &str = "/run/pond/init";
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
-/// Shared memory.
-const SHM: u64 = 64 << 20;
-/// What of the host's `/etc` is shown, where it is there: how to find libraries, and whom to trust.
+const UID: u32 = 1000;
+/// What of the host's `/etc` is shown, where it is there: how to find libraries, and whom to trust. The rest is
+/// made up.
 const ETC: [&str; 9] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
@@ -40,17 +33,6 @@ const ETC: [&str; 9] = [
     "/etc/pki/tls/certs",
     "/etc/ca-certificates",
     "/etc/localtime",
-];
-/// The rest is made up.
-const MADE: [(&str, &str); 5] = [
-    (
-        "passwd",
-        "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\npond:x:1000:1000:pond:/home/pond:/bin/sh\n",
-    ),
-    ("group", "root:x:0:\npond:x:1000:\n"),
-    ("hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-    ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
-    ("hostname", "pond\n"),
 ];
 /// Folders of the host's system that are shown, or the links that stand for them.
 const SYSTEM: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
@@ -118,7 +100,7 @@ impl Sandbox for Bubblewrap {
             });
         }
         let settings = Arc::clone(&self.settings);
-        live::start(Arc::clone(&self.host), spec, move |host, spec, folder| {
+        launched::start(Arc::clone(&self.host), spec, move |host, spec, folder| {
             let plan = plan(host, &settings, spec, folder);
             host.park_spare();
             plan
@@ -134,12 +116,11 @@ impl Sandbox for Bubblewrap {
 }
 
 fn plan(host: &Host, settings: &BubblewrapSettings, spec: &Spec, folder: &Path) -> Result<Plan, SandboxError> {
-    let uid = lease(host)?;
+    let uid = guest::lease(host)?;
     if let Some(lease) = &uid {
-        spec.mounts.iter().try_for_each(|mount| hand_over(mount, lease.uid()))?;
+        guest::hand_over(&spec.mounts, lease.uid())?;
     }
-    let etc = folder.join("etc");
-    make_etc(&etc).map_err(|error| SandboxError::io("the files of /etc cannot be made", error))?;
+    let etc = guest::make_etc(folder, UID)?;
     let mut sources = Sources {
         staged: uid.is_some(),
         paths: Vec::new(),
@@ -161,59 +142,15 @@ fn plan(host: &Host, settings: &BubblewrapSettings, spec: &Spec, folder: &Path) 
     };
     Ok(Plan {
         confinement: Some(confinement),
-        home: HOME.into(),
-        tmp: TMP.into(),
-        path: PATH.into(),
-        user: USER.into(),
-        view: View::Inside,
-    })
-}
-
-fn lease(host: &Host) -> Result<Option<UidLease>, SandboxError> {
-    match host.identity() {
-        Identity::Own => Ok(None),
-        Identity::NoPool => Err(SandboxError::Unsupported {
-            reason: "this worker runs as root and has no uids to give to confined jobs".into(),
-            fix: "start it with --uid-range, or as another user".into(),
-        }),
-        Identity::Pool(pool) => pool.lease().map(Some).ok_or_else(|| SandboxError::Unsupported {
-            reason: format!(
-                "all uids from {} to {} are in use",
-                pool.range().start(),
-                pool.range().end()
-            ),
-            fix: "start the worker with a larger --uid-range".into(),
-        }),
-    }
-}
-
-/// Makes a folder usable by the job's uid.
-fn hand_over(mount: &Mount, uid: u32) -> Result<(), SandboxError> {
-    let at = |error| SandboxError::io(format!("{} cannot be given to the job", mount.inside.display()), error);
-    match mount.access {
-        Access::Write => ownership::give(&mount.host, uid).map_err(at),
-        Access::Read => match fs::metadata(&mount.host).map_err(at)?.permissions().mode() & 0o005 {
-            0o005 => Ok(()),
-            _ => Err(SandboxError::Unsupported {
-                reason: format!(
-                    "the folder shown at {} is not readable by the job's uid",
-                    mount.inside.display()
-                ),
-                fix: "make it readable by everyone (its parents need not be)".into(),
-            }),
+        inside: Inside {
+            home: HOME.into(),
+            tmp: TMP.into(),
+            path: PATH.into(),
+            user: USER.into(),
+            view: View::Inside,
+            own_pids: 2,
         },
-    }
-}
-
-fn make_etc(folder: &Path) -> io::Result<()> {
-    fs::create_dir(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    for (name, text) in MADE {
-        let file = folder.join(name);
-        fs::write(&file, text)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
-    }
-    Ok(())
+    })
 }
 
 /// Folders and files of the host, and the path by which `bwrap` will find them.
@@ -257,7 +194,7 @@ fn arguments(
     namespaces(&mut args);
     system(&mut args);
     let made = sources.name(etc);
-    for (name, _) in MADE {
+    for name in guest::ETC {
         args.add([&"--ro-bind", &made.join(name), &Path::new("/etc").join(name)]);
     }
     room(&mut args, &spec.limits);
@@ -277,6 +214,7 @@ fn arguments(
 }
 
 fn namespaces(args: &mut Args) {
+    let uid = UID.to_string();
     // Each by name, none of them "if possible": what cannot be had is no start.
     for space in ["user", "ipc", "pid", "net", "uts", "cgroup"] {
         args.add([&format!("--unshare-{space}")]);
@@ -292,9 +230,9 @@ fn namespaces(args: &mut Args) {
         &"--cap-drop",
         &"ALL",
         &"--uid",
-        &UID,
+        &uid,
         &"--gid",
-        &UID,
+        &uid,
         &"--hostname",
         &"pond",
     ]);

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::launch::{INIT_NAME, Parked};
 use super::limits::Means;
-use super::record::{Shelf, wait_until};
+use super::record::{Folder, Shelf, wait_until};
 use super::uid::UidPool;
 
 /// The init, as it was built with this worker.
@@ -125,7 +125,7 @@ impl Host {
         match spare {
             Some(parked) if !parked.process.wait(std::time::Duration::ZERO) => Ok(parked),
             Some(dead) => {
-                super::live::put_away(dead);
+                super::launched::put_away(dead);
                 self.park()
             }
             None => self.park(),
@@ -133,9 +133,18 @@ impl Host {
     }
 
     fn park(&self) -> Result<Parked, SandboxError> {
+        Parked::start(&self.init, &self.means, self.folder()?)
+    }
+
+    /// The folder of a new sandbox, for one that no launcher becomes.
+    pub(crate) fn folder(&self) -> Result<Folder, SandboxError> {
         let folder = self.shelf.folder(self.number.fetch_add(1, Ordering::Relaxed));
-        let folder = folder.map_err(|error| SandboxError::io("the folder of a sandbox cannot be made", error))?;
-        Parked::start(&self.init, &self.means, folder)
+        folder.map_err(|error| SandboxError::io("the folder of a sandbox cannot be made", error))
+    }
+
+    /// What is on disk about this worker's sandboxes.
+    pub(crate) fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// Has a launcher wait for the next start, made in the background.
@@ -170,7 +179,7 @@ impl Host {
         };
         drop(spare);
         if let Some(surplus) = surplus {
-            super::live::put_away(surplus);
+            super::launched::put_away(surplus);
         }
     }
 
@@ -186,7 +195,7 @@ impl Host {
             spare.take()
         };
         if let Some(parked) = spare {
-            super::live::put_away(parked);
+            super::launched::put_away(parked);
         }
         wait_until(|| self.shelf.is_clear()).map_err(|error| SandboxError::io("sandboxes are left", error))
     }
@@ -195,7 +204,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if let Some(parked) = self.spare.lock().expect("no holder of this lock panics").take() {
-            super::live::put_away(parked);
+            super::launched::put_away(parked);
         }
     }
 }

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use pond_core::sandbox::SandboxError;
 
 use super::limits::{Group, Means};
-use super::record::Folder;
+use super::record::{Folder, Held};
 
 /// The init's file name, and so the name of its process.
 pub(crate) const INIT_NAME: &str = "pond-init";
@@ -68,7 +68,11 @@ impl Parked {
     }
 
     fn enter(&self) -> io::Result<()> {
-        self.folder.write(self.process.pid, None, &self.group.folders())?;
+        self.folder.write(Held {
+            root: Some(self.process.pid),
+            groups: self.group.folders(),
+            ..Held::default()
+        })?;
         self.group.add(self.process.pid as u32)
     }
 }

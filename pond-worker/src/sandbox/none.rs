@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use pond_core::sandbox::{BackendKind, Running, Sandbox, SandboxError, Spec};
 
 use super::host::Host;
-use super::live::{self, Plan, View};
+use super::launched::{self, Plan};
+use super::live::{Inside, View};
 use super::probe;
 
 /// Where programs are looked up.
@@ -62,7 +63,7 @@ impl Sandbox for NoSandbox {
             });
         }
         let path = self.path.clone();
-        live::start(Arc::clone(&self.host), spec, move |host, _, folder| {
+        launched::start(Arc::clone(&self.host), spec, move |host, _, folder| {
             let plan = plan(path, folder);
             host.park_spare();
             plan
@@ -87,10 +88,13 @@ fn plan(path: String, folder: &Path) -> Result<Plan, SandboxError> {
     let user = user.map_or_else(|| "pond".into(), |user| user.name);
     Ok(Plan {
         confinement: None,
-        home,
-        tmp,
-        path,
-        user,
-        view: View::Host,
+        inside: Inside {
+            home,
+            tmp,
+            path,
+            user,
+            view: View::Host,
+            own_pids: 1,
+        },
     })
 }

@@ -11,6 +11,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::{mpsc, oneshot};
 
 use super::init::{Control, Started, give};
+use super::live::Owner;
 
 /// What is read from a pipe at once.
 const CHUNK: usize = 64 << 10;
@@ -27,11 +28,11 @@ pub(crate) struct Streams {
 }
 
 /// Makes the pipes of a program, the program's ends owned by its uid.
-pub(crate) fn pipes(uid: Option<u32>) -> Result<(Streams, [OwnedFd; 3]), SandboxError> {
-    try_pipes(uid).map_err(|error| SandboxError::io("the pipes of a program cannot be made", error))
+pub(crate) fn pipes(owner: Owner) -> Result<(Streams, [OwnedFd; 3]), SandboxError> {
+    try_pipes(owner).map_err(|error| SandboxError::io("the pipes of a program cannot be made", error))
 }
 
-fn try_pipes(uid: Option<u32>) -> io::Result<(Streams, [OwnedFd; 3])> {
+fn try_pipes(owner: Owner) -> io::Result<(Streams, [OwnedFd; 3])> {
     let (their_stdin, stdin) = io::pipe()?;
     let (stdout, their_stdout) = io::pipe()?;
     let (stderr, their_stderr) = io::pipe()?;
@@ -40,7 +41,7 @@ fn try_pipes(uid: Option<u32>) -> io::Result<(Streams, [OwnedFd; 3])> {
         OwnedFd::from(their_stdout),
         OwnedFd::from(their_stderr),
     ];
-    if let Some(uid) = uid {
+    if let Owner::Job(uid) = owner {
         theirs.iter().try_for_each(|fd| give(fd, uid))?;
     }
     let stdin = Sender::from_owned_fd(nonblocking(stdin.into())?)?;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::limits::Means;
+use super::uid::UidLease;
 use crate::prepare::remove;
 
 const RECORD: &str = "record.json";
@@ -53,6 +54,21 @@ struct Record {
     /// The job's own uid.
     uid: Option<u32>,
     groups: Vec<PathBuf>,
+    /// The container that holds it, which its engine has to end.
+    #[serde(default)]
+    container: Option<String>,
+}
+
+/// What holds a sandbox.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// Its first process, on the host.
+    pub(crate) root: Option<i32>,
+    /// The job's own uid.
+    pub(crate) uid: Option<u32>,
+    pub(crate) groups: Vec<PathBuf>,
+    /// Its container, by name.
+    pub(crate) container: Option<String>,
 }
 
 /// Where the sandboxes of one worker are kept.
@@ -99,7 +115,7 @@ impl Shelf {
             let folder = entry?.path();
             let text = fs::read(folder.join(RECORD)).unwrap_or_default();
             match serde_json::from_slice::<Record>(&text) {
-                Ok(record) if record.owner.lives() => continue,
+                Ok(record) if record.owner.lives() || record.container.is_some() => continue,
                 Ok(record) => end(&record)?,
                 // Its life ended before the record was whole; the group, if there is one, is found by its name.
                 Err(_) if self.owner_lives(&folder) => continue,
@@ -121,8 +137,29 @@ impl Shelf {
         Ok(ended)
     }
 
-    /// Whether the worker named in a folder's name lives.
-    fn owner_lives(&self, folder: &Path) -> bool {
+    /// What begins the id of each sandbox of this state folder.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// Sandboxes in containers whose owner no longer lives.
+    pub(crate) fn containers(&self) -> io::Result<Vec<Contained>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let folder = entry?.path();
+            let text = fs::read(folder.join(RECORD)).unwrap_or_default();
+            match serde_json::from_slice::<Record>(&text) {
+                Ok(record) if record.container.is_some() && !record.owner.lives() => {
+                    found.push(Contained { folder, record });
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the worker named in a sandbox's id lives; a folder is named by it.
+    pub(crate) fn owner_lives(&self, folder: &Path) -> bool {
         let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
             return false;
         };
@@ -132,6 +169,34 @@ impl Shelf {
             .and_then(|pid| pid.parse().ok())
             .zip(parts.next().and_then(|at| at.parse().ok()));
         owner.is_some_and(|(pid, started)| Identity { pid, started }.lives())
+    }
+}
+
+/// A container that an earlier life left.
+#[derive(Debug)]
+pub(crate) struct Contained {
+    folder: PathBuf,
+    record: Record,
+}
+
+impl Contained {
+    pub(crate) fn name(&self) -> &str {
+        self.record.container.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a process of it still runs.
+    pub(crate) fn lives(&self) -> bool {
+        let free = self.record.uid.and_then(UidLease::of);
+        self.record.root.is_some_and(Identity::lives) || free.is_some_and(|held| !all_of(held.uid()).is_empty())
+    }
+
+    /// Makes sure that nothing of it runs, now that its container is gone, and removes its folder.
+    pub(crate) fn end(self) -> io::Result<()> {
+        end(&self.record)?;
+        if let Err(error) = remove(&self.folder) {
+            tracing::error!(%error, path = %self.folder.display(), "the folder of a former sandbox stays behind");
+        }
+        Ok(())
     }
 }
 
@@ -152,13 +217,14 @@ impl Folder {
     }
 
     /// Writes the record anew.
-    pub(crate) fn write(&self, root: i32, uid: Option<u32>, groups: &[PathBuf]) -> io::Result<()> {
+    pub(crate) fn write(&self, held: Held) -> io::Result<()> {
         let owner = Identity::of(std::process::id() as i32).ok_or_else(|| io::Error::other("/proc cannot be read"))?;
         let record = Record {
             owner,
-            root: Identity::of(root),
-            uid,
-            groups: groups.to_vec(),
+            root: held.root.and_then(Identity::of),
+            uid: held.uid,
+            groups: held.groups,
+            container: held.container,
         };
         fs::write(self.path.join(RECORD), serde_json::to_vec(&record)?)
     }
@@ -181,7 +247,10 @@ fn end(record: &Record) -> io::Result<()> {
         wait_until(|| Ok(tree.kill()? == 0))?;
         let _ = kill(Pid::from_raw(root.pid), Signal::SIGKILL);
     }
-    let lives = || record.root.is_some_and(Identity::lives) || record.uid.is_some_and(|uid| kill_all_of(uid) > 0);
+    // Where the uid cannot be had, another worker of this host has given it to a job since: what runs under it is that job.
+    let free = record.uid.and_then(UidLease::of);
+    let lives =
+        || record.root.is_some_and(Identity::lives) || free.as_ref().is_some_and(|held| kill_all_of(held.uid()) > 0);
     wait_until(|| Ok(!lives()))
 }
 
@@ -193,15 +262,18 @@ fn empty(groups: &[PathBuf]) -> io::Result<()> {
 
 /// Kills every process of a job's own uid; says how many there were.
 fn kill_all_of(uid: u32) -> usize {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let theirs: Vec<i32> = pids
-        .filter(|pid| real_uid(*pid) == Some(uid) && Identity::of(*pid).is_some())
-        .collect();
+    let theirs = all_of(uid);
     for pid in &theirs {
         let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
     }
     theirs.len()
+}
+
+fn all_of(uid: u32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| real_uid(*pid) == Some(uid) && Identity::of(*pid).is_some())
+        .collect()
 }
 
 fn real_uid(pid: i32) -> Option<u32> {
@@ -255,9 +327,39 @@ mod tests {
             0,
             "also without a record"
         );
-        folder.write(std::process::id() as i32, None, &[]).expect("written");
+        let held = Held {
+            root: Some(std::process::id() as i32),
+            ..Held::default()
+        };
+        folder.write(held).expect("written");
         assert_eq!(shelf.recover(&Means::Rlimits).expect("recovers"), 0);
         assert!(folder.path().exists());
+    }
+
+    #[test]
+    fn a_uid_that_another_worker_has_given_to_a_job_since_is_left_alone() {
+        use std::os::unix::process::CommandExt;
+        const UID: u32 = 4_100_000_000;
+        let left = |uid| Record {
+            owner: Identity { pid: 1, started: 0 },
+            root: None,
+            uid: Some(uid),
+            groups: Vec::new(),
+            container: None,
+        };
+        let mut job = std::process::Command::new("sleep");
+        let mut job = job.arg("60").uid(UID).spawn().expect("this test runs as root");
+        let held = UidLease::of(UID).expect("nobody has it");
+        end(&left(UID)).expect("nothing is left to end");
+        assert!(
+            job.try_wait().expect("our own child").is_none(),
+            "the other's job goes on"
+        );
+        // Let go, what still runs under it was left.
+        drop(held);
+        let ends = std::thread::spawn(move || job.wait().expect("our own child"));
+        end(&left(UID)).expect("it is ended");
+        assert!(!ends.join().expect("no panic").success());
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub struct UidLease {
 }
 
 impl UidLease {
+    /// Holds one uid; nothing when somebody on this host has it.
+    pub(super) fn of(uid: u32) -> Option<Self> {
+        let _lock = lock(uid)?;
+        Some(Self { uid, _lock })
+    }
+
     /// The uid.
     pub fn uid(&self) -> u32 {
         self.uid
@@ -43,6 +49,11 @@ impl UidPool {
 
     /// The next free uid, going round, so that one is used again as late as can be. Nothing when all are held.
     pub fn lease(&self) -> Option<UidLease> {
+        self.lease_in(&self.range)
+    }
+
+    /// As [`UidPool::lease`], from those uids alone that are in another range too.
+    pub fn lease_in(&self, other: &RangeInclusive<u32>) -> Option<UidLease> {
         let mut next = self.next.lock().expect("no holder of this lock panics");
         let size = u64::from(self.range.end() - self.range.start()) + 1;
         for _ in 0..size {
@@ -52,8 +63,10 @@ impl UidPool {
             } else {
                 uid + 1
             };
-            if let Some(lock) = lock(uid) {
-                return Some(UidLease { uid, _lock: lock });
+            if other.contains(&uid)
+                && let Some(lease) = UidLease::of(uid)
+            {
+                return Some(lease);
             }
         }
         None
@@ -82,6 +95,16 @@ mod tests {
         );
         drop(held);
         assert_eq!(other.lease().map(|lease| lease.uid()), Some(4_000_000_000));
+    }
+
+    #[test]
+    fn a_lease_may_have_to_be_in_another_range_too() {
+        let pool = UidPool::new(4_000_000_010..=4_000_000_019).expect("a sound range");
+        let both = 4_000_000_018..=4_000_000_030;
+        let held: Vec<UidLease> = std::iter::from_fn(|| pool.lease_in(&both)).collect();
+        let uids: Vec<u32> = held.iter().map(UidLease::uid).collect();
+        assert_eq!(uids, [4_000_000_018, 4_000_000_019]);
+        assert!(pool.lease().is_some(), "the others are still free");
     }
 
     #[test]

@@ -12,9 +12,10 @@ use pond_core::dispatch::{Grant, Job, Report, WorkerLink};
 use pond_core::egress::EgressPolicy;
 use pond_core::entropy::Entropy;
 use pond_core::logs::Redactor;
+use pond_core::outbound::HostPattern;
 use pond_core::pool::{Claim, JobEnd};
 use pond_core::runs::{Failure, FailureCode, ParseCount};
-use pond_core::sandbox::{Access, BackendKind, Bridge, Mount, Profile, Running, Sandbox, SandboxError, Spec};
+use pond_core::sandbox::{Access, BackendKind, Bridge, HomeFile, Mount, Profile, Running, Sandbox, SandboxError, Spec};
 use pond_core::secret::Secret;
 use pond_core::sources::TreeError;
 use pond_core::usage::{Amounts, Granted};
@@ -33,10 +34,10 @@ use super::watched::Watched;
 use super::{Claimed, Lines, Refused, calls};
 use crate::broker::{Broker, Draws, Parts, Purse, Spend, Tally, Unlimited, Upstream};
 use crate::collect::{Collecting, Listener, Said, collect};
-use crate::egress::{self, Proxy};
+use crate::egress::{self, Intercept, Proxy, SealedSecret, Sealer, Sealing, in_an_image, on_the_host};
 use crate::mini::MiniWire;
 use crate::net::Dialer;
-use crate::prepare::{Inside, WorkFolder, broker_grant, launch};
+use crate::prepare::{Inside, WorkFolder, broker_grant, launch, seal};
 
 /// The broker's port in a confined sandbox, which has its own loopback.
 const BROKER_PORT: u16 = 8787;
@@ -264,13 +265,22 @@ impl Attempt<'_> {
         listener: Option<&Listener>,
     ) -> Result<Ended, Early> {
         let backend = self.backend()?;
-        let (bridges, inside) = self.ways(backend.kind(), ready).await?;
+        let policy = self.policy(backend.kind());
+        let sealed = seal(self.job, &ready.grant, &*self.shop.entropy)?;
+        let token = |secret: &SealedSecret| (secret.rule.name.clone(), secret.token.clone());
+        let tokens = sealed.iter().map(token).collect();
+        let sealing = self.sealing(policy.as_ref(), sealed, ready, backend.kind())?;
+        let laid = sealing.as_ref().map(|sealing| sealing.laid.clone()).unwrap_or_default();
+        let (bridges, mut inside) = self.ways(backend.kind(), ready).await?;
+        inside.tokens = tokens;
+        inside.network.extend(laid.env);
         let launch = launch(self.job, &ready.grant, &inside)?;
         let broker = self.broker(ready)?;
         let (broker, telemetry) = broker.map_or((None, None), |(broker, telemetry)| (Some(broker), Some(telemetry)));
-        let proxy = self.proxy(backend.kind(), ready, lines).await?;
+        let intercept = sealing.map(|sealing| sealing.intercept);
+        let proxy = self.proxy(policy, intercept, ready, lines).await?;
         let (proxy, decided) = proxy.map_or((None, None), |(proxy, decided)| (Some(proxy), Some(decided)));
-        let spec = self.spec(ready, bridges, launch.home);
+        let spec = self.spec(ready, bridges, laid.mounts, launch.home);
         let not_started = |error: SandboxError| Ended {
             end: JobEnd::Failed(not_started(&error)),
             alive: false,
@@ -394,6 +404,7 @@ impl Attempt<'_> {
         let inside = Inside {
             output,
             broker,
+            tokens: BTreeMap::new(),
             network,
         };
         Ok((to_broker.into_iter().chain(to_proxy).collect(), inside))
@@ -404,20 +415,48 @@ impl Attempt<'_> {
         self.job.sandbox.profile == Profile::UntrustedCodeWrite && kind != BackendKind::None
     }
 
-    /// Starts the egress proxy.
+    /// What the job may reach, if it reaches hosts at all.
+    fn policy(&self, kind: BackendKind) -> Option<EgressPolicy> {
+        let defaults = self.shop.settings.egress_defaults.hosts();
+        let (rules, asked) = (self.job.egress.clone(), &self.job.sandbox.allow_hosts);
+        self.has_egress(kind).then(|| EgressPolicy::new(rules, asked, defaults))
+    }
+
+    /// Makes ready what opens TLS where the job's secrets go, if any of them goes anywhere.
+    fn sealing(
+        &self,
+        policy: Option<&EgressPolicy>,
+        sealed: Vec<SealedSecret>,
+        ready: &Ready,
+        kind: BackendKind,
+    ) -> Result<Option<Sealing>, Failure> {
+        let Some(policy) = policy else { return Ok(None) };
+        let sealer = Sealer {
+            policy,
+            dialer: &self.shop.dialer,
+            clock: &self.shop.clock,
+            entropy: &self.shop.entropy,
+            life: self.job.timeout,
+            hosts_may_change: false,
+        };
+        let sealed = match kind {
+            BackendKind::Docker => sealer.seal(sealed, &ready.folder.trust(), in_an_image),
+            BackendKind::None | BackendKind::Bubblewrap => sealer.seal(sealed, &ready.folder.trust(), on_the_host),
+        };
+        sealed.map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))
+    }
+
+    /// Starts the egress proxy, by this policy.
     async fn proxy(
         &self,
-        kind: BackendKind,
+        policy: Option<EgressPolicy>,
+        intercept: Option<Arc<dyn Intercept>>,
         ready: &Ready,
         lines: &Lines,
     ) -> Result<Option<(JobProxy, AbortOnDropHandle<()>)>, Failure> {
-        if !self.has_egress(kind) {
-            return Ok(None);
-        }
-        let defaults = self.shop.settings.egress_defaults.hosts();
-        let policy = EgressPolicy::new(self.job.egress.clone(), &self.job.sandbox.allow_hosts, defaults);
+        let Some(policy) = policy else { return Ok(None) };
         if !policy.narrowed().is_empty() {
-            let dropped: Vec<&str> = policy.narrowed().iter().map(|host| host.as_str()).collect();
+            let dropped: Vec<&str> = policy.narrowed().iter().map(HostPattern::as_str).collect();
             let dropped = dropped.join(", ");
             lines
                 .note(format!(
@@ -436,7 +475,7 @@ impl Attempt<'_> {
             dialer: self.shop.dialer.clone(),
             clock: Arc::clone(&self.shop.clock),
             entropy: Arc::clone(&self.shop.entropy),
-            intercept: None,
+            intercept,
         };
         let (told, decisions) = mpsc::channel(WAITING_DECISIONS);
         let handle = Proxy::start(listener, policy, parts, told);
@@ -499,7 +538,7 @@ impl Attempt<'_> {
         Ok(Some((broker, telemetry)))
     }
 
-    fn spec(&self, ready: &Ready, bridges: Vec<Bridge>, home: Vec<pond_core::sandbox::HomeFile>) -> Spec {
+    fn spec(&self, ready: &Ready, bridges: Vec<Bridge>, trust: Vec<Mount>, home: Vec<HomeFile>) -> Spec {
         let block = &self.job.sandbox;
         let access = match block.profile {
             Profile::UntrustedCodeRead => Access::Read,
@@ -513,10 +552,13 @@ impl Attempt<'_> {
         Spec {
             name: format!("job-{}", self.name()),
             profile: block.profile,
-            mounts: vec![
+            mounts: [
                 mount(ready.folder.checkout(), CHECKOUT, access),
                 mount(ready.folder.output(), OUTPUT, Access::Write),
-            ],
+            ]
+            .into_iter()
+            .chain(trust)
+            .collect(),
             home,
             bridges,
             limits: block.limits,

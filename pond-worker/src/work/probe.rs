@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pond_core::config::presets::{MINI, PRESETS};
 use pond_core::sandbox::{BackendKind, Exec, Exit, Output, Profile, Running, Sandbox, SandboxError, Spec};
 
-use crate::sandbox::{self, Host, KINDS};
+use crate::sandbox::{self, BackendSettings, Host, KINDS};
 
 /// The backends that work, in order of preference.
 pub(super) type Backends = Vec<(BackendKind, Arc<dyn Sandbox>)>;
@@ -20,10 +20,14 @@ pub(super) struct Found {
 }
 
 /// Ends what an earlier life left, and tries everything out.
-pub(super) async fn probe(host: &Arc<Host>, allow_unconfined: bool) -> Result<Found, SandboxError> {
+pub(super) async fn probe(
+    host: &Arc<Host>,
+    settings: &BackendSettings,
+    allow_unconfined: bool,
+) -> Result<Found, SandboxError> {
     let mut found = Found::default();
     for kind in KINDS {
-        let backend = sandbox::open(kind, host)?;
+        let backend = sandbox::open(kind, host, settings);
         let ended = backend.recover().await?;
         if ended > 0 {
             tracing::info!(backend = kind.as_str(), ended, "ended what an earlier life left");
@@ -37,7 +41,11 @@ pub(super) async fn probe(host: &Arc<Host>, allow_unconfined: bool) -> Result<Fo
                 found.backends.push((kind, backend));
             }
             Err(error) => {
-                tracing::warn!(backend = kind.as_str(), %error, "a sandbox backend does not work here");
+                // Where another one confines, that is no trouble.
+                match found.backends.is_empty() {
+                    true => tracing::warn!(backend = kind.as_str(), %error, "a sandbox backend does not work here"),
+                    false => tracing::info!(backend = kind.as_str(), %error, "a sandbox backend does not work here"),
+                }
                 found.problems.insert(kind.capability().to_owned(), error.to_string());
             }
         }

@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::egress::EgressDefaults;
 use crate::net::SetupError;
+use crate::sandbox::BackendSettings;
 
 /// Settings of a worker.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct WorkerSettings {
     pub concurrency: u32,
     /// Host uids for jobs, where it runs as root.
     pub uid_range: Option<RangeInclusive<u32>>,
+    /// How its sandboxes are made.
+    pub backends: BackendSettings,
     /// Whether it takes jobs of profile `none`, which are not confined.
     pub allow_unconfined: bool,
     /// Private addresses at which model providers may be.
@@ -58,6 +61,7 @@ impl WorkerSettings {
             capabilities: BTreeSet::new(),
             concurrency: 4,
             uid_range: Some(200_000..=265_535),
+            backends: BackendSettings::default(),
             allow_unconfined: false,
             model_allow_private: AllowPrivate::default(),
             egress_allow_private: AllowPrivate::default(),

@@ -1,5 +1,8 @@
 //! The worker itself: asks for jobs while it has room, and looks after those it has.
 
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,16 +65,19 @@ impl Worker {
     pub async fn start_as(
         id: WorkerId,
         folder: StateFolder,
-        settings: WorkerSettings,
+        mut settings: WorkerSettings,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, WorkerError> {
+        for path in [&mut settings.state_dir, &mut settings.work_dir] {
+            *path = placed(path).map_err(WorkerError::state("a folder of its own cannot be made or found"))?;
+        }
         let host = open_host(&settings).await?;
-        let found = probe::probe(&host, settings.allow_unconfined).await?;
+        let found = probe::probe(&host, &settings.backends, settings.allow_unconfined).await?;
         let work = settings.work_dir.clone();
         let removed = tokio::task::spawn_blocking(move || remove_leftovers(&work)).await;
         removed
-            .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
             .map_err(WorkerError::state("the folders of former jobs stay"))?;
         let Found {
             backends,
@@ -86,7 +92,7 @@ impl Worker {
             tags: settings.tags.clone(),
             capabilities,
             problems,
-            egress_defaults: Vec::new(),
+            egress_defaults: settings.egress_defaults.hosts().to_vec(),
             concurrency: settings.concurrency,
         };
         let dialer = Dialer::new(DialerSettings {
@@ -234,6 +240,12 @@ async fn give_back(link: &Arc<dyn WorkerLink>, jobs: Vec<Job>) {
             tracing::warn!(job = %claim.job, %error, "a job is given back only when its lease ends");
         }
     }
+}
+
+/// A folder by its absolute path, whatever way it was named: a sandbox takes no other. Made if it is not there.
+fn placed(folder: &Path) -> io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    folder.canonicalize()
 }
 
 async fn open_host(settings: &WorkerSettings) -> Result<Arc<Host>, WorkerError> {

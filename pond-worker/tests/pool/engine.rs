@@ -268,6 +268,8 @@ impl Played {
         let (token, until) = (format!("claim-{id}-{}", told.attempts), now().plus(LEASE));
         let uuid = Uuid::from_u128(5);
         let job = Job {
+            egress: Vec::new(),
+            sealed: Vec::new(),
             id,
             run: uuid.into(),
             project: uuid.into(),
@@ -638,7 +640,10 @@ async fn telemetry(
 ) -> Answer {
     let mut engine = played.lock();
     let told = played.claim(&mut engine, id.parse().unwrap(), &headers)?;
-    told.events.extend(batch.events.into_iter().map(|event| event.id));
+    told.events.extend(batch.events.into_iter().map(|event| match event {
+        api::TelemetryEvent::ModelCall(call) => call.id,
+        api::TelemetryEvent::EgressDecision(decision) => decision.id,
+    }));
     Ok(Json(json!({"ok": true})))
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pond_core::EngineSettings;
 use pond_core::scope::Scope;
+use pond_worker::sandbox::DockerSettings;
 use serde_json::json;
 
 use super::world::{World, napping, quick};
@@ -69,6 +70,30 @@ async fn a_limit_that_was_run_into_is_named() {
     assert_eq!(code, "sandbox_limit");
     assert!(message.contains("64 MiB"), "{message}");
     world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_was_run_into_is_named_by_docker() {
+    let world = World::with(quick(), |settings| settings.backends.docker = docker()).await;
+    let eater = "x=$(head -c 300m /dev/zero | tr '\\000' x); exit 1";
+    let sandbox = json!({"sandbox": {
+        "profile": "untrusted-code-write", "backend": "docker", "overrides": {"memory": "64m", "image": "pond-test"}
+    }});
+    let ended = world.run(eater, sandbox).await;
+    let (code, message) = ended.failure();
+    assert_eq!(code, "sandbox_limit", "{message}");
+    assert!(message.contains("64 MiB"), "{message}");
+    world.close().await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "how the test command tells of the engine")]
+fn docker() -> DockerSettings {
+    let host = std::env::var("POND_TEST_DOCKER_HOST");
+    DockerSettings {
+        host: host.expect("no Docker Engine for tests: eval \"$(tests/docker start)\" sets POND_TEST_DOCKER_HOST"),
+        image: Some("pond-test".into()),
+        pull: false,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

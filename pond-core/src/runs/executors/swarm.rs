@@ -197,7 +197,7 @@ fn artifact(object: &mut Object<'_>, field: &'static str) -> Option<ArtifactName
 
 fn read_sandbox(object: &mut Object<'_>) -> Result<SandboxBlock, SandboxFault> {
     let missing = |pointer: String| SandboxFault {
-        message: "stage declares no sandbox profile".into(),
+        message: "stage declares no sandbox profile; an agent is never unconfined by omission".into(),
         pointer,
     };
     let pointer = object.pointer("sandbox");

@@ -48,6 +48,7 @@ pub(super) enum Ended {
 }
 
 /// What came first.
+#[expect(clippy::large_enum_variant, reason = "one at a time, looked at and gone")]
 enum Next {
     Event(Option<crate::Result<crate::api::Event>>),
     Interrupt,

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::{Extension, Json};
 use pond_core::page::Page;
 use pond_core::pool::{NewCode, OrchestratorView, WorkerView};
@@ -55,7 +55,7 @@ pub(in crate::routes) async fn orchestrators(State(state): State<AppState>, mut 
     let page = Page::cut(all, limit, |view| view.id.to_string());
     let next = page.next.as_ref().map(write_cursor);
     let shown: Vec<api::Orchestrator> = page.items.iter().map(shown_orchestrator).collect();
-    Ok((next_page("orchestrators", next), Json(shown)).into_response())
+    Ok((next_page("orchestrators", limit, next), Json(shown)).into_response())
 }
 
 pub(in crate::routes) async fn workers(State(state): State<AppState>, mut query: Query) -> Answer<Response> {
@@ -72,7 +72,7 @@ pub(in crate::routes) async fn workers(State(state): State<AppState>, mut query:
     let next = page.next.as_ref().map(write_cursor);
     let embedded = pool.embedded().to_string();
     let shown: Vec<api::Worker> = page.items.iter().map(|view| shown_worker(view, &embedded)).collect();
-    Ok((next_page("workers", next), Json(shown)).into_response())
+    Ok((next_page("workers", limit, next), Json(shown)).into_response())
 }
 
 pub(in crate::routes) async fn drain(
@@ -109,11 +109,9 @@ pub(in crate::routes) async fn remove_orchestrator(
 }
 
 /// These lists are bare, so the next page stands in a header.
-fn next_page(list: &str, cursor: Option<String>) -> [(HeaderName, String); 1] {
-    let link = cursor.map_or_else(String::new, |cursor| {
-        format!("</v1/admin/pool/{list}?cursor={cursor}>; rel=\"next\"")
-    });
-    [(header::LINK, link)]
+fn next_page(list: &str, limit: u32, cursor: Option<String>) -> AppendHeaders<Option<(HeaderName, String)>> {
+    let link = |cursor| format!("</v1/admin/pool/{list}?limit={limit}&cursor={cursor}>; rel=\"next\"");
+    AppendHeaders(cursor.map(|cursor| (header::LINK, link(cursor))))
 }
 
 fn shown_code(code: &NewCode) -> api::PoolCode {

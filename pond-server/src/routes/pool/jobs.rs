@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures::{StreamExt, TryStreamExt};
 use pond_core::Error;
 use pond_core::artifacts::{ArtifactName, BlobError, ByteStream};
 use pond_core::clock::Timestamp;
 use pond_core::dispatch::{Chunk, Report, Upload};
 use pond_core::logs::{LogSource, LogStream};
-use pond_core::pool::JobEnd;
+use pond_core::pool::{JobEnd, SignedBox};
 use pond_core::runs::{Failure, FailureCode, ParseCount};
 use pond_core::sealing::SEALED_BOX;
 use pond_core::secret::Secret;
@@ -23,6 +23,7 @@ use super::read::{Caller, Claimed, Shown, base64, id, typed};
 use super::spend::amounts;
 use crate::error::{Answer, Refusal};
 use crate::extract::{JobPath, JsonBody, Param, Query};
+use crate::routes::carry::{Audited, worker};
 
 /// Who may write lines of a job: the engine's own words are not put into its mouth.
 const JOB_SOURCES: [LogSource; 3] = [LogSource::Agent, LogSource::Proxy, LogSource::Broker];
@@ -44,12 +45,12 @@ pub(in crate::routes) async fn state(
     Caller(remote): Caller,
     Claimed(claim): Claimed,
     JsonBody(body): JsonBody,
-) -> Answer<Json<api::Acknowledged>> {
+) -> Answer<Response> {
     let state: api::JobState = typed(&body)?;
     let end = match state.state {
         api::JobStatus::Running => {
             remote.running(&claim).await?;
-            return Ok(Json(api::Acknowledged { ok: true }));
+            return Ok(Json(api::Acknowledged { ok: true }).into_response());
         }
         api::JobStatus::Done => JobEnd::Done,
         api::JobStatus::Cancelled => JobEnd::Cancelled,
@@ -61,13 +62,20 @@ pub(in crate::routes) async fn state(
         records: told.records,
         invalid: told.invalid,
     });
+    let refused = matches!(&end, JobEnd::Failed(failure) if failure.code == FailureCode::JobInvalid);
     let report = Report {
         end,
         parse,
         spent: state.spent.as_ref().map(|spent| amounts("/spent", spent)).transpose()?,
     };
-    remote.finish(&claim, &report).await?;
-    Ok(Json(api::Acknowledged { ok: true }))
+    let finished = remote.finish(&claim, &report).await?;
+    let mut answer = Json(api::Acknowledged { ok: true }).into_response();
+    // What came to its worker was not what the engine had made: somebody on the way has tried.
+    if let Some(finished) = finished.filter(|_| refused) {
+        let audited = Audited::new("job.invalid", claim.job.to_string()).of(Some(finished.project));
+        answer.extensions_mut().insert(audited);
+    }
+    Ok(answer)
 }
 
 fn failure(told: Option<api::JobFailure>) -> Result<Failure, Error> {
@@ -136,15 +144,28 @@ pub(in crate::routes) async fn seal(
     Caller(remote): Caller,
     shown: Shown,
     JsonBody(body): JsonBody,
-) -> Answer<Json<api::SealedBox>> {
+) -> Answer<(Extension<Audited>, Json<api::SealedBox>)> {
     let api::OfJob { job_id } = typed(&body)?;
-    let sealed = remote.seal(&shown.claim(id("/job_id", &job_id)?)?).await?;
-    Ok(Json(api::SealedBox {
+    let job = id("/job_id", &job_id)?;
+    let made = remote.seal(&shown.claim(job)?).await?;
+    let target = match &made.credential {
+        Some(name) => format!("credential {name} for job {job}"),
+        None => format!("no credential for job {job}"),
+    };
+    let audited = Audited {
+        changed: made.secrets,
+        ..Audited::new("credential.seal", target)
+            .by(worker(made.worker))
+            .of(Some(made.project))
+    };
+    let SignedBox { sealed, signature } = made.sealed;
+    let sealed = api::SealedBox {
         alg: SEALED_BOX.to_owned(),
-        enc: base64(&sealed.sealed.enc),
-        ciphertext: base64(&sealed.sealed.ciphertext),
-        signature: sealed.signature,
-    }))
+        enc: base64(&sealed.enc),
+        ciphertext: base64(&sealed.ciphertext),
+        signature,
+    };
+    Ok((Extension(audited), Json(sealed)))
 }
 
 pub(in crate::routes) async fn bundle_token(
@@ -165,20 +186,23 @@ pub(in crate::routes) async fn redeem(
     Caller(remote): Caller,
     shown: Shown,
     JsonBody(body): JsonBody,
-) -> Answer<Json<api::RedeemedBundle>> {
+) -> Answer<(Extension<Audited>, Json<api::RedeemedBundle>)> {
     let api::RedeemBundle { token, worker_id } = typed(&body)?;
     let token = Secret::new(token.expose());
     let job = pond_core::pool::job_of_bundle_token(&token).ok_or(Error::NotFound("bundle token"))?;
-    let redeemed = remote
-        .redeem(&shown.claim(job)?, &token, id("/worker_id", &worker_id)?)
-        .await?;
-    Ok(Json(api::RedeemedBundle {
+    let redeemer = id("/worker_id", &worker_id)?;
+    let redeemed = remote.redeem(&shown.claim(job)?, &token, redeemer).await?;
+    let audited = Audited::new("bundle.redeem", format!("sources of job {job}"))
+        .by(worker(redeemer))
+        .of(Some(redeemed.project));
+    let redeemed = api::RedeemedBundle {
         enc: base64(&redeemed.key.sealed.enc),
         ciphertext: base64(&redeemed.key.sealed.ciphertext),
         signature: redeemed.key.signature,
         url: format!("/v1/orch/bundles/{job}"),
         expires_at: redeemed.until.to_string(),
-    }))
+    };
+    Ok((Extension(audited), Json(redeemed)))
 }
 
 pub(in crate::routes) async fn bundle(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use pond_core::dispatch::BeatAnswer;
 use pond_core::id::JobId;
@@ -13,13 +14,14 @@ use pond_core::pool::{
     Claim, ClaimToken, Enrolment, RemoteBeat, RemoteLease, RemotePoll, RemoteSnapshot, Room, WorkerKeys, WorkerSeen,
 };
 use pond_core::secret::Secret;
-use pond_core::{Denial, Error};
+use pond_core::{Conflict, Denial, Error};
 use pond_sdk::api;
 
 use super::read::{Caller, MAX_BEATS, MAX_WORKERS, at_most, base64, bytes, id, typed};
-use crate::error::Answer;
+use crate::error::{Answer, Refusal};
 use crate::extract::{JsonBody, MaybeJson};
 use crate::peer::{Connection, client};
+use crate::routes::carry::{Audited, orchestrator};
 use crate::state::AppState;
 
 /// The versions of the protocol that this server speaks.
@@ -32,7 +34,7 @@ pub(in crate::routes) async fn pair(
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
-) -> Answer<(StatusCode, Json<api::Paired>)> {
+) -> Answer<(StatusCode, Extension<Audited>, Json<api::Paired>)> {
     let api::Pair { code, name } = typed(&body)?;
     let address = client(state.proxies(), connection.map(|Extension(peer)| peer), &headers);
     state.admit_try(address)?;
@@ -40,13 +42,16 @@ pub(in crate::routes) async fn pair(
     if let Err(Error::Forbidden(Denial::CodeInvalid)) = &paired {
         state.failed_try(address);
     }
-    let (orchestrator, token) = paired?;
+    let (paired, token) = paired?;
+    let audited = Audited::new("orchestrator.pair", paired.id.to_string())
+        .by(orchestrator(paired.id))
+        .fields(&body);
     let paired = api::Paired {
-        orch_id: orchestrator.id.to_string(),
+        orch_id: paired.id.to_string(),
         token: pond_sdk::Secret::new(token.expose()),
         protocol: PROTOCOL,
     };
-    Ok((StatusCode::CREATED, Json(paired)))
+    Ok((StatusCode::CREATED, Extension(audited), Json(paired)))
 }
 
 pub(in crate::routes) async fn whoami(
@@ -199,7 +204,7 @@ pub(in crate::routes) async fn consume(
     State(state): State<AppState>,
     Caller(remote): Caller,
     JsonBody(body): JsonBody,
-) -> Answer<Json<api::Enrolled>> {
+) -> Answer<Response> {
     let enroll: api::Enroll = typed(&body)?;
     let proof: [u8; 64] = bytes("/proof", &enroll.proof)?;
     let flags = |list: Option<Vec<String>>| list.map(|list| list.into_iter().collect::<BTreeSet<_>>());
@@ -215,12 +220,27 @@ pub(in crate::routes) async fn consume(
         capabilities: flags(enroll.capabilities),
     };
     let pool = state.pond().pool();
-    let worker = pool.enrol(remote.id(), enrolment).await?;
-    Ok(Json(api::Enrolled {
+    let worker = match pool.enrol(remote.id(), enrolment).await {
+        Ok(worker) => worker,
+        // Somebody else's keys came with a code that was meant for these.
+        Err(
+            error @ Error::Conflict {
+                kind: Conflict::FingerprintMismatch,
+                ..
+            },
+        ) => {
+            let audited = Audited::new("worker.fingerprint_mismatch", remote.id().to_string()).fields(&body);
+            return Ok((Extension(audited), Refusal::from(error)).into_response());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let audited = Audited::new("worker.enroll", worker.id.to_string()).fields(&body);
+    let enrolled = api::Enrolled {
         worker_id: worker.id.to_string(),
         tags: worker.tags.into_iter().collect(),
         capabilities: worker.capabilities.into_iter().collect(),
         engine_key: base64(&pool.engine_key()),
         token: None,
-    }))
+    };
+    Ok((Extension(audited), Json(enrolled)).into_response())
 }

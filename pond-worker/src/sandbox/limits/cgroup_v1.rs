@@ -26,13 +26,18 @@ pub(super) fn usable(own: &str, mounts: &str) -> Option<Vec<(String, PathBuf)>> 
     Some(parents)
 }
 
-fn parent(own: &str, mounts: &str, controller: &str) -> Option<(String, PathBuf)> {
-    let path = own.lines().find_map(|line| {
+/// The group of one controller, as `/proc/PID/cgroup` tells it.
+fn group_of(of: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
+    let path = of.lines().find_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
         controllers.split(',').any(|found| found == controller).then_some(path)
     })?;
-    let group = super::in_file_system(&super::mount_point(mounts, "cgroup", Some(controller))?, path);
-    let parent = group.join("pond");
+    let mounted = super::mount_point(mounts, "cgroup", Some(controller))?;
+    Some(super::in_file_system(&mounted, path))
+}
+
+fn parent(own: &str, mounts: &str, controller: &str) -> Option<(String, PathBuf)> {
+    let parent = group_of(own, mounts, controller)?.join("pond");
     fs::create_dir(&parent)
         .or_else(|error| if parent.is_dir() { Ok(()) } else { Err(error) })
         .ok()?;
@@ -57,6 +62,18 @@ impl GroupV1 {
             }
         }
         Ok(group)
+    }
+
+    /// The groups of a process, as `/proc/PID/cgroup` tells them.
+    pub(super) fn around(of: &str, mounts: &str) -> Option<Self> {
+        let needed: Option<Vec<PathBuf>> = NEEDED
+            .iter()
+            .map(|controller| group_of(of, mounts, controller))
+            .collect();
+        let mut folders = needed?;
+        folders.extend(group_of(of, mounts, "cpuacct"));
+        folders.dedup();
+        folders.iter().all(|folder| folder.is_dir()).then_some(Self { folders })
     }
 
     pub(super) fn at(folders: Vec<PathBuf>) -> Self {

@@ -92,6 +92,20 @@ impl Means {
         Ok(Box::new(tree))
     }
 
+    /// The groups that a process is in, which others made: to look at, where they are found.
+    pub(crate) fn around(pid: u32) -> Option<Box<dyn Group>> {
+        let of = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let of_v2 = of.lines().find_map(|line| line.strip_prefix("0::"));
+        if let Some((path, mounted)) = of_v2.zip(mount_point(&mounts, "cgroup2", None)) {
+            let folder = in_file_system(&mounted, path);
+            if folder.join("memory.max").exists() {
+                return Some(Box::new(cgroup_v2::GroupV2::at(folder)));
+            }
+        }
+        Some(Box::new(cgroup_v1::GroupV1::around(&of, &mounts)?))
+    }
+
     /// Finds a group that was left behind, by its folders.
     pub(crate) fn left(folders: Vec<PathBuf>) -> Box<dyn Group> {
         match &folders[..] {

@@ -1,7 +1,10 @@
 //! The audit log: every admin write has a row, and no edit goes unseen.
 
+mod pool;
+
 use pond_core::EngineSettings;
 use pond_core::audit::Entry;
+use pond_tests::orchestrator::PlayedOrchestrator;
 use pond_tests::{Backend, World, on_every_store};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,10 +13,18 @@ use sqlx::Connection;
 const RANDOM: &str = "018f0000-0000-7000-8000-00000000beef";
 const SECRET: &str = "sk-canary-5d1e7c20";
 
+/// What a request for one record names.
+struct Ids {
+    key: String,
+    orchestrator: String,
+    worker: String,
+}
+
 /// A good request for an admin write: its path, its body, the action that its row names. None: the route was forgotten here.
-fn example(route: &str, id: &str) -> Option<(String, Value, &'static str)> {
+fn example(route: &str, ids: &Ids) -> Option<(String, Value, &'static str)> {
     let credential = json!({"name": "c", "provider": "anthropic", "secrets": {"ANTHROPIC_API_KEY": SECRET}});
     let model = json!({"key": "m", "provider": "anthropic", "model_id": "x", "credential_name": "c"});
+    let mut id = RANDOM;
     let (path, body, action) = match route {
         "POST /v1/admin/credentials" => ("/v1/admin/credentials", credential, "credential.put"),
         "DELETE /v1/admin/credentials/{name}" => ("/v1/admin/credentials/c", json!({}), "credential.delete"),
@@ -45,13 +56,32 @@ fn example(route: &str, id: &str) -> Option<(String, Value, &'static str)> {
         ),
         "DELETE /v1/admin/projects/{id}" => ("/v1/admin/projects/{id}", json!({}), "project.delete"),
         "POST /v1/keys" => ("/v1/keys", json!({"name": "k", "scopes": ["runs:read"]}), "key.create"),
-        "DELETE /v1/keys/{id}" => ("/v1/keys/{id}", json!({}), "key.revoke"),
+        "DELETE /v1/keys/{id}" => {
+            id = &ids.key;
+            ("/v1/keys/{id}", json!({}), "key.revoke")
+        }
         "POST /v1/admin/pool/pairing-codes" => ("/v1/admin/pool/pairing-codes", json!({}), "pairing_code.create"),
-        // These need an orchestrator and workers: shown with the pool's own stories.
-        "POST /v1/admin/pool/enrollment-codes"
-        | "DELETE /v1/admin/pool/orchestrators/{id}"
-        | "DELETE /v1/admin/pool/workers/{id}"
-        | "POST /v1/admin/pool/workers/{id}/drain" => return Some((String::new(), Value::Null, "")),
+        "POST /v1/admin/pool/enrollment-codes" => (
+            "/v1/admin/pool/enrollment-codes",
+            json!({"orch_id": ids.orchestrator}),
+            "enrollment_code.create",
+        ),
+        "POST /v1/admin/pool/workers/{id}/drain" => {
+            id = &ids.worker;
+            (
+                "/v1/admin/pool/workers/{id}/drain",
+                json!({"drain": true}),
+                "worker.drain",
+            )
+        }
+        "DELETE /v1/admin/pool/workers/{id}" => {
+            id = &ids.worker;
+            ("/v1/admin/pool/workers/{id}", json!({}), "worker.remove")
+        }
+        "DELETE /v1/admin/pool/orchestrators/{id}" => {
+            id = &ids.orchestrator;
+            ("/v1/admin/pool/orchestrators/{id}", json!({}), "orchestrator.remove")
+        }
         _ => return None,
     };
     Some((path.replace("{id}", id), body, action))
@@ -99,22 +129,23 @@ on_every_store! {
                 writes.extend(methods.filter(|method| method != "GET").map(|method| format!("{method} {path}")));
             }
         }
-        // What is deleted must have been made, and a credential goes after its model.
-        writes.sort_by_key(|route| (route.starts_with("DELETE"), route.contains("credentials")));
-        let (mut rows, mut key) = (0, String::new());
+        let after = |route: &str| route.contains("credentials") || route.contains("orchestrators");
+        // What is deleted must have been made; a credential goes after its model, an orchestrator after its worker.
+        writes.sort_by_key(|route| (route.starts_with("DELETE"), after(route)));
+        let orchestrator = PlayedOrchestrator::pair(&server).await;
+        let worker = orchestrator.enroll(&server, 1).await.id;
+        let mut ids = Ids { key: String::new(), orchestrator: orchestrator.id, worker };
+        // Two codes, and their use.
+        let mut rows = 4;
         for route in writes {
-            let id = if route.contains("keys") { &key } else { RANDOM };
-            let (path, body, action) = example(&route, id).unwrap_or_else(|| panic!("{route} has no example"));
-            if path.is_empty() {
-                continue;
-            }
+            let (path, body, action) = example(&route, &ids).unwrap_or_else(|| panic!("{route} has no example"));
             let method: Method = route.split(' ').next().unwrap().parse().unwrap();
             let request = server.request(method, &path).header("x-request-id", "the-request");
             let request = if body == json!({}) { request } else { request.json(&body) };
             let (status, told) = pond_tests::server::answer(request).await;
             assert!((200..300).contains(&status), "{route}: {status} {told}");
             if action == "key.create" {
-                key = told["id"].as_str().unwrap().to_owned();
+                ids.key = told["id"].as_str().unwrap().to_owned();
             }
             let (_, log) = server.get("/v1/admin/audit?limit=1").await;
             let row = &log["entries"][0];
@@ -124,7 +155,7 @@ on_every_store! {
             let fields: Vec<&String> = body.as_object().unwrap().keys().collect();
             assert_eq!(row["changed"], json!(fields), "{route}");
         }
-        assert!(rows > 10);
+        assert!(rows > 20);
         let (_, log) = server.get("/v1/admin/audit?limit=500").await;
         assert!(!log.to_string().contains(SECRET));
         let (_, one) = server.get("/v1/admin/audit?action=key.create&actor=service").await;
