@@ -23,8 +23,13 @@ pub(crate) fn victim(secret: &str, port: &str, name: &str) {
         // Goes with its last user; until then the key still finds nothing more, so it is let go of at the end alone.
         std::hint::black_box(id);
     }
-    let _ = fs::write("/tmp/victim-secret", &held);
-    let _ = fs::write("/dev/shm/victim-secret", &held);
+    for path in ["/tmp/victim-secret", "/dev/shm/victim-secret"] {
+        // Made anew: whatever has that name may be a link to a file of the host.
+        let _ = fs::remove_file(path);
+        if let Ok(mut file) = fs::File::create_new(path) {
+            let _ = file.write_all(held.as_bytes());
+        }
+    }
     let tcp = TcpListener::bind(format!("127.0.0.1:{port}"));
     let unix = std::os::unix::net::SocketAddr::from_abstract_name(name).and_then(|at| UnixListener::bind_addr(&at));
     let answer = secret.to_owned();

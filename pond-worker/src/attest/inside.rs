@@ -20,7 +20,7 @@ use super::jobs::{Job, Jobs};
 use super::judge::Evidence;
 use super::report::{Finding, NotShown, Privilege, Report};
 use super::town::Town;
-use crate::sandbox::{Host, HostSettings, open};
+use crate::sandbox::{BackendSettings, Host, HostSettings, open};
 
 /// What every secret of a battery begins with.
 const SECRET: &str = "canary";
@@ -146,7 +146,7 @@ impl Battery {
                 .find(|(own, _)| *own == name)
                 .map(|(_, kind)| *kind);
             let kind = kind.ok_or_else(|| io::Error::other(format!("there is no backend {name}")))?;
-            let sandbox = open(kind, &host).map_err(io::Error::other)?;
+            let sandbox = open(kind, &host, &BackendSettings::default());
             let profiles = match kind {
                 BackendKind::None => &[Profile::None][..],
                 _ => &[Profile::UntrustedCodeWrite, Profile::UntrustedCodeRead],
@@ -309,8 +309,8 @@ impl Battery {
             tries.insert(
                 one.0,
                 Evidence {
-                    progress,
                     report,
+                    progress,
                     ..Evidence::default()
                 },
             );

@@ -80,11 +80,8 @@ pub async fn attest(order: &Order) -> Result<Report, Unable> {
 
 /// One battery of a host at a time: they would take each other's uids, and find each other's victims.
 fn alone() -> Option<fs::File> {
-    const LOCK: &str = "/tmp/pond-attest.lock";
-    let lock = match fs::File::open(LOCK) {
-        Ok(lock) => lock,
-        Err(_) => fs::File::create(LOCK).ok()?,
-    };
+    // The folder itself is what is locked: a file of a known name there could be somebody's link.
+    let lock = fs::File::open("/tmp").ok()?;
     lock.lock().ok().map(|()| lock)
 }
 
