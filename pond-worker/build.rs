@@ -1,4 +1,4 @@
-//! Compiles the in-sandbox init, and the probe of the sandbox tests, to static programs that run in any root file system.
+//! Compiles the in-sandbox init, the probe of the sandbox tests and the guest of the attack battery to static programs that run in any root file system.
 //!
 //! Cargo cannot build a binary of another linkage for use by the same package, so rustc is called directly. Flags for the
 //! worker itself (`RUSTFLAGS`) do not apply to them.
@@ -15,6 +15,10 @@ fn main() {
     let probe = out.join("pond-probe");
     compile(Path::new("init/probe.rs"), "pond_probe", &probe);
     println!("cargo:rustc-env=POND_PROBE={}", probe.display());
+    println!("cargo:rerun-if-changed=intruder");
+    let intruder = out.join("pond-intruder");
+    compile(Path::new("intruder/main.rs"), "pond_intruder", &intruder);
+    println!("cargo:rustc-env=POND_INTRUDER={}", intruder.display());
 }
 
 fn compile(source: &Path, name: &str, program: &Path) {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal};
 
 use clap::{Parser, Subcommand};
-use pond_worker::cli::{self, Environment, OrchestratorVerb, SwarmVerb, WorkerArgs};
+use pond_worker::cli::{self, AttestArgs, Environment, OrchestratorVerb, SwarmVerb, WorkerArgs};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +20,8 @@ struct Program {
 enum Verb {
     /// Run jobs on this host
     Worker(Box<WorkerArgs>),
+    /// Try on this host whether its sandboxes hold
+    Attest(AttestArgs),
     /// Relay between a server and workers
     #[command(subcommand)]
     Orchestrator(OrchestratorVerb),
@@ -28,6 +30,7 @@ enum Verb {
 fn main() {
     let verb = match Program::parse().verb {
         Verb::Worker(args) => SwarmVerb::Worker(args),
+        Verb::Attest(args) => SwarmVerb::Attest(args),
         Verb::Orchestrator(verb) => verb.into(),
     };
     if let Err(exit) = cli::hide_secrets(&verb) {

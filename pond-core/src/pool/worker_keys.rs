@@ -14,6 +14,7 @@ use crate::sealing::{BoxError, BoxPlace, SealedBox, x25519_public};
 use crate::secret::SecretBytes;
 
 const PROOF: &[u8] = b"pond-enroll-v1";
+const ATTESTATION: &[u8] = b"pond-attest-v1";
 
 /// The secret halves.
 #[derive(Clone)]
@@ -63,6 +64,12 @@ impl WorkerSecretKeys {
             .to_bytes()
     }
 
+    /// Signs what this worker says of its own host.
+    pub fn attest(&self, report: &[u8]) -> Signature {
+        let seed: &[u8; 32] = self.ed25519.expose().try_into().expect("kept as 32 bytes");
+        SigningKey::from_bytes(seed).sign(&attestation(report)).to_bytes()
+    }
+
     /// Opens a box that was sealed to this worker.
     ///
     /// # Errors
@@ -90,10 +97,19 @@ impl WorkerKeys {
         format!("SHA256:{}", STANDARD_NO_PAD.encode(digest))
     }
 
+    /// Whether the holder of these keys said this of its host.
+    pub fn attests(&self, report: &[u8], signature: &[u8]) -> bool {
+        verifies(&self.ed25519, &attestation(report), signature)
+    }
+
     /// Whether the holder of both keys offered this code.
     pub fn proves(&self, code: &str, proof_of: &[u8]) -> bool {
         verifies(&self.ed25519, &proof(code, &self.x25519), proof_of)
     }
+}
+
+fn attestation(report: &[u8]) -> Vec<u8> {
+    [ATTESTATION, &Sha256::digest(report)].concat()
 }
 
 fn proof(code: &str, x25519: &[u8; 32]) -> Vec<u8> {

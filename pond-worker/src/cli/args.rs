@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use pond_core::sandbox::BackendKind;
 use pond_core::secret::Secret;
 
 /// `pond orchestrator …`
@@ -25,6 +26,43 @@ pub enum SwarmVerb {
     Serve(ServeArgs),
     /// Run jobs on this host
     Worker(Box<WorkerArgs>),
+    /// Try on this host whether its sandboxes hold
+    #[command(hide = true)]
+    Attest(AttestArgs),
+}
+
+/// `pond worker …`
+#[derive(Debug, Subcommand)]
+pub enum WorkerVerb {
+    /// Try on this host whether its sandboxes hold
+    Attest(AttestArgs),
+}
+
+/// Flags of `worker attest`.
+#[derive(Debug, Args)]
+pub struct AttestArgs {
+    /// Answer in JSON, signed with this worker's key where it has one
+    #[arg(long)]
+    pub json: bool,
+    /// The backend to try; without it every one that confines and works here
+    #[arg(long, value_name = "BACKEND", value_parser = backend)]
+    pub backend: Option<BackendKind>,
+    /// Groups of cases, with commas; all of them
+    #[arg(long, value_delimiter = ',')]
+    pub groups: Vec<String>,
+    /// Where the worker's identity is kept; POND_STATE_DIR, or .pond-state
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+    /// How this program calls itself in the closed network
+    #[arg(long, hide = true)]
+    pub within: Option<PathBuf>,
+}
+
+fn backend(text: &str) -> Result<BackendKind, String> {
+    let found = BackendKind::ALL.into_iter().find(|(name, _)| *name == text);
+    found
+        .map(|(_, kind)| kind)
+        .ok_or_else(|| "expected bubblewrap, docker or none".into())
 }
 
 impl From<OrchestratorVerb> for SwarmVerb {
@@ -81,7 +119,11 @@ pub struct ServeArgs {
 
 /// Flags of `worker`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct WorkerArgs {
+    #[expect(missing_docs, reason = "clap would show it as the text of the verb")]
+    #[command(subcommand)]
+    pub verb: Option<WorkerVerb>,
     /// The orchestrator
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub orchestrator: String,

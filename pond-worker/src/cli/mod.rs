@@ -1,6 +1,7 @@
 //! The command lines of orchestrator and worker, as a library: the programs mount them, and give the environment.
 
 mod args;
+mod attest;
 mod exit;
 mod hide;
 mod orchestrator;
@@ -9,7 +10,7 @@ mod worker;
 
 use std::future::Future;
 
-pub use args::{OrchestratorVerb, PairArgs, ServeArgs, SwarmVerb, WorkerArgs};
+pub use args::{AttestArgs, OrchestratorVerb, PairArgs, ServeArgs, SwarmVerb, WorkerArgs, WorkerVerb};
 pub use exit::Exit;
 pub use settings::Environment;
 
@@ -31,6 +32,10 @@ pub async fn run(verb: SwarmVerb, environment: &Environment, stop: impl Future<O
     match verb {
         SwarmVerb::Pair(args) => orchestrator::pair(args, environment).await,
         SwarmVerb::Serve(args) => orchestrator::serve(args, environment, stop).await,
-        SwarmVerb::Worker(args) => worker::work(*args, environment, stop).await,
+        SwarmVerb::Attest(args) => attest::attest(args, environment).await,
+        SwarmVerb::Worker(mut args) => match args.verb.take() {
+            Some(WorkerVerb::Attest(args)) => attest::attest(args, environment).await,
+            None => worker::work(*args, environment, stop).await,
+        },
     }
 }

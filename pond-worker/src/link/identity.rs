@@ -97,6 +97,17 @@ impl Identity {
         }
     }
 
+    /// The identity in a state folder, if there is one.
+    ///
+    /// # Errors
+    /// As [`Identity::open`].
+    pub fn find(state: &Path, entropy: &dyn Entropy) -> Result<Option<Self>, IdentityError> {
+        match state.join(FILE).exists() {
+            true => Self::open(state, entropy).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// The keys.
     pub fn keys(&self) -> &WorkerSecretKeys {
         &self.keys

@@ -137,7 +137,7 @@ fn plan(host: &Host, settings: &BubblewrapSettings, spec: &Spec, folder: &Path) 
     let confinement = Confinement {
         uid,
         sources: sources.paths,
-        files: vec![joined, seccomp::filter()],
+        files: vec![joined, seccomp::filter(host.means().enforcement().into())],
         argv,
     };
     Ok(Plan {

@@ -3,6 +3,26 @@
 //! Namespaces and dropped capabilities already stop what these calls would reach; the filter takes away the kernel's own
 //! attack surface behind them. What is not listed is allowed, but for calls newer than this list, which do not exist.
 
+use pond_core::sandbox::Enforcement;
+
+/// How a sandbox's memory is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// By the kernel, whatever holds it.
+    OfTheWhole,
+    /// Process by process.
+    OfProcesses,
+}
+
+impl From<Enforcement> for Memory {
+    fn from(enforcement: Enforcement) -> Self {
+        match enforcement {
+            Enforcement::Rlimits => Self::OfProcesses,
+            _ => Self::OfTheWhole,
+        }
+    }
+}
+
 /// What a listed call meets.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
@@ -20,6 +40,8 @@ mod arch {
     pub(super) const CLONE: u32 = 56;
     pub(super) const SOCKET: u32 = 41;
     pub(super) const IOCTL: u32 = 16;
+    /// memfd_create, shmget, memfd_secret.
+    pub(super) const MEMORY: &[u32] = &[319, 29, 447];
     /// Numbers of the calls of [`super::DENIED`], in its order.
     pub(super) const PERM: &[u32] = &[
         165, 166, 155, 161, 429, 428, 430, 431, 432, 433, 442, 457, 458, 467, 167, 168, // mounts, roots, swap
@@ -44,6 +66,8 @@ mod arch {
     pub(super) const CLONE: u32 = 220;
     pub(super) const SOCKET: u32 = 198;
     pub(super) const IOCTL: u32 = 29;
+    /// memfd_create, shmget, memfd_secret.
+    pub(super) const MEMORY: &[u32] = &[279, 194, 447];
     pub(super) const PERM: &[u32] = &[
         40, 39, 41, 51, 429, 428, 430, 431, 432, 433, 442, 457, 458, 467, 224, 225, // mounts, roots, swap
         97, 268, // unshare, setns
@@ -87,10 +111,11 @@ const SECOND_ARGUMENT: u32 = 24;
 
 type Instruction = (u16, u8, u8, u32);
 
-/// The filter, as `bwrap --seccomp` reads it.
-pub(crate) fn filter() -> Vec<u8> {
+/// The filter, as `bwrap --seccomp` reads it. Where limits are held by summing up processes, memory that belongs to none of them
+/// (files in memory, System V segments) could not be counted: the calls that make it do not exist there.
+pub(crate) fn filter(memory: Memory) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (code, yes, no, value) in program() {
+    for (code, yes, no, value) in program(memory) {
         bytes.extend_from_slice(&code.to_ne_bytes());
         bytes.extend_from_slice(&[yes, no]);
         bytes.extend_from_slice(&value.to_ne_bytes());
@@ -98,7 +123,11 @@ pub(crate) fn filter() -> Vec<u8> {
     bytes
 }
 
-fn program() -> Vec<Instruction> {
+fn program(memory: Memory) -> Vec<Instruction> {
+    let uncounted = match memory {
+        Memory::OfProcesses => arch::MEMORY,
+        Memory::OfTheWhole => &[],
+    };
     let mut program = vec![
         (LOAD, 0, 0, ARCH),
         (JUMP_EQUAL, 1, 0, arch::AUDIT),
@@ -109,7 +138,11 @@ fn program() -> Vec<Instruction> {
         program.extend([(JUMP_AT_LEAST, 0, 1, bit), (RETURN, 0, 0, KILL)]);
     }
     program.extend([(JUMP_ABOVE, 0, 1, NEWEST), (RETURN, 0, 0, errno(Answer::Nosys))]);
-    for (numbers, answer) in [(arch::PERM, Answer::Perm), (NOSYS, Answer::Nosys)] {
+    for (numbers, answer) in [
+        (arch::PERM, Answer::Perm),
+        (NOSYS, Answer::Nosys),
+        (uncounted, Answer::Nosys),
+    ] {
         for number in numbers {
             program.extend([(JUMP_EQUAL, 0, 1, *number), (RETURN, 0, 0, errno(answer))]);
         }
@@ -160,8 +193,8 @@ mod tests {
     use super::*;
 
     /// Runs the filter as the kernel would, on little-endian arguments.
-    fn judge(audit: u32, number: u32, arguments: [u32; 2]) -> u32 {
-        let program = program();
+    fn judge(audit: u32, number: u32, arguments: [u32; 2], memory: Memory) -> u32 {
+        let program = program(memory);
         let (mut at, mut register) = (0, 0u32);
         loop {
             let (code, yes, no, value) = program[at];
@@ -188,12 +221,12 @@ mod tests {
     }
 
     fn here(number: u32, arguments: [u32; 2]) -> u32 {
-        judge(arch::AUDIT, number, arguments)
+        judge(arch::AUDIT, number, arguments, Memory::OfTheWhole)
     }
 
     #[test]
     fn other_architectures_are_killed() {
-        assert_eq!(judge(0x4000_0003, 1, [0, 0]), KILL);
+        assert_eq!(judge(0x4000_0003, 1, [0, 0], Memory::OfTheWhole), KILL);
         if let Some(bit) = arch::X32 {
             assert_eq!(here(bit | 1, [0, 0]), KILL);
         }
@@ -212,6 +245,18 @@ mod tests {
             assert_eq!(here(number, [0, 0]), expected, "call {number}");
         }
         assert_eq!(here(NEWEST + 1, [0, 0]), errno(Answer::Nosys));
+    }
+
+    #[test]
+    fn memory_of_nobody_is_not_to_be_had_where_it_is_counted_by_process() {
+        for number in arch::MEMORY {
+            let by_process = judge(arch::AUDIT, *number, [0, 0], Memory::OfProcesses);
+            assert_eq!(
+                (by_process, here(*number, [0, 0])),
+                (errno(Answer::Nosys), ALLOW),
+                "call {number}"
+            );
+        }
     }
 
     #[test]

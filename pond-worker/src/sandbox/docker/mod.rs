@@ -159,7 +159,12 @@ impl Docker {
             },
         )?;
         body.met(pid, &inside.whole(&spec.limits)).await?;
-        let frames = vec![live::setup_frame(&spec, &inside, Vec::new(), &seccomp::filter())];
+        let frames = vec![live::setup_frame(
+            &spec,
+            &inside,
+            Vec::new(),
+            &seccomp::filter(seccomp::Memory::OfTheWhole),
+        )];
         let owner = Owner::Job(who.outside);
         let up = live::bring_up(guard, stream, frames, spec, inside, owner).await;
         up.map_err(|(_, error)| SandboxError::io("the sandbox does not start", error))

@@ -118,7 +118,7 @@ impl Group for Supervised {
             .breached
             .clone();
         Ok(Usage {
-            memory: Some(tree.iter().map(|line| line.memory).sum()),
+            memory: Some(memory_of(&tree)),
             cpu: Some(tree.iter().map(|line| line.cpu).sum()),
             pids: Some(tree.iter().map(|line| line.threads).sum()),
             breached,
@@ -168,7 +168,7 @@ fn judge(state: &Mutex<State>, limits: &Limits) {
         return;
     };
     let tree = root.tree();
-    let memory: u64 = tree.iter().map(|line| line.memory).sum();
+    let memory = memory_of(&tree);
     let pids: u32 = tree.iter().map(|line| line.threads).sum();
     let breach = if memory > limits.memory {
         LimitKind::Memory
@@ -193,8 +193,24 @@ struct Line {
     /// Whether it is the job's, not the launcher or the init: those stay when the job is stopped.
     job: bool,
     memory: u64,
+    /// Memory that it may share with others.
+    shared: u64,
     threads: u32,
     cpu: Duration,
+}
+
+/// What a tree uses: what each process has for itself, and the most that one of them maps of shared memory, as its relatives
+/// mostly map the same.
+fn memory_of(tree: &[Line]) -> u64 {
+    let own: u64 = tree.iter().map(|line| line.memory).sum();
+    own + tree.iter().map(|line| line.shared).max().unwrap_or(0)
+}
+
+/// Bytes of shared memory, files left out, that a process has mapped.
+fn shared(pid: i32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
 }
 
 /// The process `root` and all below it.
@@ -259,12 +275,13 @@ fn line(pid: i32, depth: usize, job: bool) -> Option<Line> {
         .map_or(4096, i64::unsigned_abs);
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut pages = statm.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
-    let (resident, shared) = (pages.next()?, pages.next()?);
+    let (resident, files_and_shared) = (pages.next()?, pages.next()?);
     Some(Line {
         pid,
         depth,
         job,
-        memory: resident.saturating_sub(shared) * page,
+        memory: resident.saturating_sub(files_and_shared) * page,
+        shared: shared(pid).unwrap_or(0),
         threads: field(17)? as u32,
         cpu: Duration::from_millis(ticks * 1000 / per_second),
     })
