@@ -49,21 +49,21 @@ on_every_store! {
         blobs.put(&replaced, bytes, 1).await.unwrap();
         let look = async |id: pond_core::id::RunId| {
             let mut statuses = Vec::new();
-            for part in ["", "/usage", "/logs", "/events", "/artifacts", "/artifacts/results.jsonl"] {
+            for part in ["", "/usage", "/logs", "/events", "/egress", "/reach", "/artifacts", "/artifacts/results.jsonl"] {
                 let (status, told) = server.get(&format!("/v1/runs/{id}{part}")).await;
                 assert!(status != 410 || told["code"] == "expired", "{told}");
                 statuses.push(status);
             }
             statuses
         };
-        assert_eq!(look(old.id).await, [200; 6]);
+        assert_eq!(look(old.id).await, [200; 8]);
 
         clock.advance(6 * DAY);
         let young = ended(&pond).await.head;
-        assert_eq!(look(old.id).await, [200; 6]);
+        assert_eq!(look(old.id).await, [200; 8]);
         clock.advance(DAY + Duration::from_secs(1));
-        assert_eq!(look(old.id).await, [200, 200, 410, 410, 410, 410]);
-        assert_eq!(look(young.id).await, [200; 6]);
+        assert_eq!(look(old.id).await, [200, 200, 410, 410, 410, 410, 410, 410]);
+        assert_eq!(look(young.id).await, [200; 8]);
 
         // The engine looks every hour; when exactly, nobody knows.
         let emptied = async || {
@@ -74,8 +74,8 @@ on_every_store! {
         until(emptied).await;
         let left = blobs.keys();
         assert!(left.iter().all(|key| key.contains(&young.id.to_string())) && !left.is_empty(), "{left:?}");
-        assert_eq!(look(old.id).await, [200, 200, 410, 410, 410, 410]);
-        assert_eq!(look(young.id).await, [200; 6]);
+        assert_eq!(look(old.id).await, [200, 200, 410, 410, 410, 410, 410, 410]);
+        assert_eq!(look(young.id).await, [200; 8]);
         pond.shutdown().await;
     }
 

@@ -38,8 +38,9 @@ impl Runs {
     /// what config says now.
     ///
     /// # Errors
-    /// [`crate::Error::NotFound`].
+    /// [`crate::Error::NotFound`]; [`crate::Error::Expired`] when what was decided was kept long enough.
     pub async fn reach(&self, scope: Scope, id: RunId) -> Result<RunReach> {
+        self.kept(scope, id, super::service::LOG).await?;
         let run = self.get(scope, id).await?;
         let parts = &self.parts;
         let decided = decided(parts, scope, id).await?;
