@@ -29,8 +29,9 @@ use Try::{Help, Reads};
 const VERBS: &[(&str, Try)] = &[
     ("up", Help), ("server", Help), ("demo", Help),
     ("doctor", Reads(&[], "findings")),
-    ("orchestrator pair", Help), ("orchestrator serve", Help), ("worker", Help),
-    ("swarm pair", Help), ("swarm serve", Help), ("swarm worker", Help),
+    // `worker` alone runs jobs, as every story of pools does.
+    ("orchestrator pair", Help), ("orchestrator serve", Help), ("worker attest", Help),
+    ("swarm pair", Help), ("swarm serve", Help), ("swarm worker attest", Help),
     ("run submit", Help),
     ("run preflight", Reads(&["run.json"], "ok")),
     ("run list", Reads(&[], "runs")),
